@@ -1,1 +1,29 @@
-//! kernels
+//! Numeric kernels: weight formats, matrices, a thread pool and the operations of a transformer's forward pass.
+//!
+//! This crate knows tensors and no model. It promises that on the exact path a result depends only on the row that
+//! it is computed from: not on the batch around it, the number of threads or the instruction set.
+//! What a tensor means, which cache block belongs to whom and in which order operations run is left to the crates above.
+
+// Memory mapping, the pool's borrowed closures and vector instructions need it; every block says why it is sound.
+#![expect(unsafe_code, reason = "kernels are the one room where unsafe code is allowed")]
+
+mod bytes;
+mod cpu;
+mod dequantize;
+mod error;
+mod format;
+mod kv;
+mod matrix;
+mod pool;
+mod quantize;
+mod tensor;
+
+pub use bytes::Bytes;
+pub use cpu::{Activations, AttentionShape, Cpu, InstructionSet, Precision, SequenceSpan};
+pub use dequantize::dequantize;
+pub use error::KernelError;
+pub use format::WeightFormat;
+pub use kv::KeyValueStore;
+pub use matrix::Matrix;
+pub use quantize::quantize;
+pub use tensor::Tensor;

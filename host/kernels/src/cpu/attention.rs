@@ -1,0 +1,321 @@
+//! Causal attention over the paged key-value store, by blocks of keys with a running softmax.
+//!
+//! Keys are taken in tiles of 16 that lie at fixed positions of the sequence, and every query folds its tiles in
+//! order, so a query's result depends on its keys alone. No matrix of scores is kept. All query heads of a KV group,
+//! for a tile of queries, share each loaded key and value tile.
+
+use std::cell::RefCell;
+
+use super::Cpu;
+use super::instruction_set::versions;
+use super::lanes::{self, LANES, Lanes};
+use super::scatter::Scatter;
+use crate::error::check_length;
+use crate::kv::KEY_TILE;
+use crate::{KernelError, KeyValueStore};
+
+/// What one attention layer computes.
+#[derive(Copy, Clone, Debug)]
+pub struct AttentionShape<'a> {
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads; query head h reads KV head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Components of a head.
+    pub head_dim: usize,
+    /// Factor on the scores, commonly `1/√head_dim`.
+    pub scale: f32,
+    /// When set, a query at position t sees only the keys in `(t − window, t]`.
+    pub sliding_window: Option<usize>,
+    /// Per query head, a score that takes part in the softmax and has no value (gpt-oss).
+    pub sinks: Option<&'a [f32]>,
+}
+
+/// Consecutive queries of one sequence and the cache blocks that hold its keys from position 0 on.
+#[derive(Copy, Clone, Debug)]
+pub struct SequenceSpan<'a> {
+    /// Block of positions `i · block_tokens …` for each i.
+    pub blocks: &'a [u32],
+    /// Position of the first query; query i sits at `first_position + i` and sees keys up to its own position.
+    pub first_position: usize,
+    /// Number of queries.
+    pub queries: usize,
+}
+
+/// Rows (queries × heads of a group) that share the loaded tiles in one piece of work.
+const PIECE_ROWS: usize = 32;
+
+/// Rows whose scores are computed together.
+const SCORE_ROWS: usize = 4;
+
+/// One piece: some queries of one span, for one KV head.
+struct Piece {
+    span: usize,
+    kv_head: usize,
+    /// First query of the piece inside its span, and its row in the batch.
+    first_query: usize,
+    first_row: usize,
+    queries: usize,
+}
+
+/// The running softmax of one row.
+#[derive(Copy, Clone)]
+struct Softmax {
+    /// Largest score so far.
+    maximum: f32,
+    /// Sum of `e^(score − maximum)`, by lane.
+    total: Lanes,
+}
+
+thread_local! {
+    static ROWS: RefCell<(Vec<Softmax>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Everything that one piece reads.
+struct Task<'a> {
+    shape: &'a AttentionShape<'a>,
+    span: &'a SequenceSpan<'a>,
+    piece: &'a Piece,
+    queries: &'a [f32],
+    cache: &'a KeyValueStore,
+    layer: usize,
+}
+
+versions! {
+    fn attend(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) = attend_piece;
+}
+
+impl Cpu {
+    /// Softmax attention of `queries` (`n × heads × head_dim`, the spans back to back) over the cached keys and values
+    /// of `layer`, whose entries up to each query's position have been written. `output` has the shape of `queries`.
+    ///
+    /// # Errors
+    /// When the shapes, the layer or a span's blocks do not fit the store; nothing is written then.
+    pub fn attention(
+        &self,
+        shape: &AttentionShape,
+        queries: &[f32],
+        sequences: &[SequenceSpan],
+        cache: &KeyValueStore,
+        layer: usize,
+        output: &mut [f32],
+    ) -> Result<(), KernelError> {
+        check(shape, queries, sequences, cache, layer, output)?;
+        let group = shape.heads / shape.kv_heads;
+        let pieces = pieces(shape, sequences, group, self.threads());
+        let (set, row) = (self.instruction_set(), shape.heads * shape.head_dim);
+        let output = Scatter::new(output);
+        self.parallel(pieces.len(), &|index| {
+            let Some(piece) = pieces.get(index) else { return };
+            let Some(span) = sequences.get(piece.span) else { return };
+            ROWS.with_borrow_mut(|(softmax, sums)| {
+                let rows = piece.queries * group;
+                softmax.clear();
+                softmax.resize(rows, Softmax { maximum: f32::NEG_INFINITY, total: [0.0; LANES] });
+                sums.clear();
+                sums.resize(rows * shape.head_dim, 0.0);
+                attend(set, &Task { shape, span, piece, queries, cache, layer }, softmax, sums);
+                for (index, sums) in sums.chunks_exact(shape.head_dim).enumerate() {
+                    let head = piece.kv_head * group + index % group;
+                    let start = (piece.first_row + index / group) * row + head * shape.head_dim;
+                    // SAFETY: a (row, head) pair belongs to exactly one piece.
+                    unsafe { output.part(start, shape.head_dim) }.copy_from_slice(sums);
+                }
+            });
+        });
+        Ok(())
+    }
+}
+
+fn check(
+    shape: &AttentionShape,
+    queries: &[f32],
+    sequences: &[SequenceSpan],
+    cache: &KeyValueStore,
+    layer: usize,
+    output: &[f32],
+) -> Result<(), KernelError> {
+    let bad = |reason: String| KernelError::Shape { what: "attention", reason };
+    if shape.kv_heads == 0 || shape.heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
+        return Err(bad(format!("{} query heads over {} KV heads", shape.heads, shape.kv_heads)));
+    }
+    let stored = cache.layer_shape(layer)?;
+    if stored != (shape.kv_heads, shape.head_dim) {
+        return Err(bad(format!(
+            "the layer stores (KV heads, head dimension) {stored:?}, not {:?}",
+            (shape.kv_heads, shape.head_dim)
+        )));
+    }
+    if shape.sliding_window == Some(0) {
+        return Err(bad("a sliding window of 0 keys".into()));
+    }
+    if let Some(sinks) = shape.sinks {
+        check_length("the attention sinks", sinks.len(), shape.heads)?;
+    }
+    let rows: usize = sequences.iter().map(|span| span.queries).sum();
+    check_length("the queries", queries.len(), rows * shape.heads * shape.head_dim)?;
+    check_length("the output of attention", output.len(), queries.len())?;
+    for span in sequences {
+        let found = span.first_position.saturating_add(span.queries);
+        let limit = span.blocks.len() * cache.block_tokens();
+        if found > limit {
+            return Err(KernelError::OutOfRange { what: "a sequence", found, limit });
+        }
+        span.blocks.iter().try_for_each(|block| cache.check_block(*block).map(drop))?;
+    }
+    Ok(())
+}
+
+/// Cuts the work by span, query tile and KV head; late query tiles, which see the most keys, come first.
+fn pieces(shape: &AttentionShape, sequences: &[SequenceSpan], group: usize, threads: usize) -> Vec<Piece> {
+    let total: usize = sequences.iter().map(|span| span.queries).sum();
+    // Smaller tiles when there would otherwise be too few pieces to share.
+    let share = (total * shape.kv_heads).div_ceil(threads * 2).max(1);
+    let tile = (PIECE_ROWS / group).clamp(1, share);
+    let mut pieces = Vec::new();
+    let mut first_row = 0;
+    for (span, sequence) in sequences.iter().enumerate() {
+        for first_query in (0..sequence.queries).step_by(tile).rev() {
+            let queries = tile.min(sequence.queries - first_query);
+            pieces.extend((0..shape.kv_heads).map(|kv_head| Piece {
+                span,
+                kv_head,
+                first_query,
+                first_row: first_row + first_query,
+                queries,
+            }));
+        }
+        first_row += sequence.queries;
+    }
+    pieces
+}
+
+/// Attention of one piece: row r is query r / group, head r % group. Leaves the finished rows in `sums`.
+#[inline(always)]
+fn attend_piece(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) {
+    let Task { shape, span, piece, cache, .. } = *task;
+    let (group, d, block_tokens) = (shape.heads / shape.kv_heads, shape.head_dim, cache.block_tokens());
+    let first = span.first_position + piece.first_query;
+    let last = first + piece.queries - 1;
+    let visible = shape.sliding_window.map_or(0, |window| (first + 1).saturating_sub(window));
+    for (index, block) in
+        span.blocks.iter().enumerate().take(last / block_tokens + 1).skip(visible / block_tokens)
+    {
+        for tile in 0..block_tokens.div_ceil(KEY_TILE) {
+            let start = index * block_tokens + tile * KEY_TILE;
+            let tokens = KEY_TILE.min(block_tokens - tile * KEY_TILE);
+            if start > last || start + tokens <= visible {
+                continue;
+            }
+            let keys = cache.key_tile(task.layer, *block, piece.kv_head, tile);
+            let values = cache.value_rows(task.layer, *block, piece.kv_head, tile * KEY_TILE, tokens);
+            let rows = softmax.len();
+            let mut row = 0;
+            while row < rows {
+                let count = SCORE_ROWS.min(rows - row);
+                let queries: [&[f32]; SCORE_ROWS] =
+                    std::array::from_fn(|r| query(task, group, row + r.min(count - 1)));
+                let scores = scores(queries, keys);
+                for (r, scores) in scores.iter().enumerate().take(count) {
+                    let position = first + (row + r) / group;
+                    let lowest =
+                        shape.sliding_window.map_or(0, |window| (position + 1).saturating_sub(window));
+                    // Keys start..start+tokens, of which the row sees lowest..=position.
+                    let from = lowest.saturating_sub(start);
+                    let to = (position + 1).saturating_sub(start).min(tokens);
+                    if from < to {
+                        let sums = &mut sums[(row + r) * d..(row + r + 1) * d];
+                        fold(scores, shape.scale, from, to, values, &mut softmax[row + r], sums);
+                    }
+                }
+                row += count;
+            }
+        }
+    }
+    for (row, (softmax, sums)) in softmax.iter().zip(sums.chunks_exact_mut(d)).enumerate() {
+        let sink = shape.sinks.and_then(|sinks| sinks.get(piece.kv_head * group + row % group)).copied();
+        finish(softmax, sink, sums);
+    }
+}
+
+/// The query vector of row `row` of the piece.
+#[inline(always)]
+fn query<'a>(task: &Task<'a>, group: usize, row: usize) -> &'a [f32] {
+    let d = task.shape.head_dim;
+    let head = task.piece.kv_head * group + row % group;
+    let start = ((task.piece.first_row + row / group) * task.shape.heads + head) * d;
+    &task.queries[start..start + d]
+}
+
+/// Scores of some rows against the 16 keys of a tile (`head_dim × 16`), components in order.
+#[inline(always)]
+fn scores(queries: [&[f32]; SCORE_ROWS], keys: &[f32]) -> [Lanes; SCORE_ROWS] {
+    let mut scores = [[0.0; LANES]; SCORE_ROWS];
+    for (component, keys) in keys.as_chunks::<LANES>().0.iter().enumerate() {
+        for (scores, query) in scores.iter_mut().zip(&queries) {
+            *scores = lanes::scale_add(query[component], keys, scores);
+        }
+    }
+    scores
+}
+
+/// Folds the keys `from..to` of a tile into a row: rescales what there is to the new maximum and adds the rest.
+#[inline(always)]
+fn fold(
+    scores: &Lanes,
+    scale: f32,
+    from: usize,
+    to: usize,
+    values: &[f32],
+    softmax: &mut Softmax,
+    sums: &mut [f32],
+) {
+    let masked: Lanes =
+        std::array::from_fn(
+            |lane| {
+                if lane >= from && lane < to { scores[lane] * scale } else { f32::NEG_INFINITY }
+            },
+        );
+    let maximum = lanes::max(&masked).max(softmax.maximum);
+    if maximum == f32::NEG_INFINITY {
+        return;
+    }
+    let weights: Lanes = std::array::from_fn(|lane| lanes::exp(masked[lane] - maximum));
+    let correction = lanes::exp(softmax.maximum - maximum);
+    softmax.maximum = maximum;
+    softmax.total = lanes::scale_add(correction, &softmax.total, &weights);
+    let d = sums.len();
+    for (chunk, sums) in sums.chunks_mut(LANES).enumerate() {
+        if let Ok(sums) = <&mut Lanes>::try_from(&mut *sums) {
+            let mut lanes = sums.map(|sum| sum * correction);
+            for token in from..to {
+                let start = token * d + chunk * LANES;
+                if let Some(value) = values[start..].first_chunk() {
+                    lanes = lanes::scale_add(weights[token], value, &lanes);
+                }
+            }
+            *sums = lanes;
+        } else {
+            for (component, sum) in sums.iter_mut().enumerate() {
+                let mut total = *sum * correction;
+                for token in from..to {
+                    total = weights[token].mul_add(values[token * d + chunk * LANES + component], total);
+                }
+                *sum = total;
+            }
+        }
+    }
+}
+
+/// Divides by the softmax's denominator, to which a sink adds its own term.
+#[inline(always)]
+fn finish(softmax: &Softmax, sink: Option<f32>, sums: &mut [f32]) {
+    let mut total = lanes::sum(&softmax.total);
+    let mut factor = 1.0;
+    if let Some(sink) = sink {
+        let maximum = softmax.maximum.max(sink);
+        factor = lanes::exp(softmax.maximum - maximum);
+        total = total * factor + lanes::exp(sink - maximum);
+    }
+    sums.iter_mut().for_each(|sum| *sum = *sum * factor / total);
+}

@@ -1,0 +1,75 @@
+//! The CPU device: a thread pool and the instruction set that was found when it was made.
+
+mod activations;
+mod attention;
+mod elementwise;
+mod instruction_set;
+mod lanes;
+mod matmul;
+mod scatter;
+
+use std::sync::Arc;
+
+pub use activations::{Activations, Precision};
+pub use attention::{AttentionShape, SequenceSpan};
+pub use instruction_set::InstructionSet;
+
+use crate::KernelError;
+use crate::pool::Pool;
+
+/// A handle to the pool and its kernels. Clones share the threads.
+#[derive(Clone)]
+pub struct Cpu {
+    device: Arc<Device>,
+}
+
+struct Device {
+    pool: Pool,
+    instruction_set: InstructionSet,
+}
+
+impl Cpu {
+    /// A pool of `threads` threads (0: one per core that this process may use), with the best instruction set here.
+    ///
+    /// # Errors
+    /// When a worker thread cannot be started.
+    pub fn new(threads: usize) -> Result<Self, KernelError> {
+        Self::with_instruction_set(threads, InstructionSet::detect())
+    }
+
+    /// As [`Cpu::new`], held to `wanted` or, where the processor lacks it, to the best that it has below.
+    ///
+    /// # Errors
+    /// When a worker thread cannot be started.
+    pub fn with_instruction_set(threads: usize, wanted: InstructionSet) -> Result<Self, KernelError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let instruction_set = wanted.min(InstructionSet::detect());
+        tracing::debug!(threads, %instruction_set, "kernels ready");
+        Ok(Self { device: Arc::new(Device { pool: Pool::new(threads)?, instruction_set }) })
+    }
+
+    /// Threads that share the work, the caller included.
+    pub fn threads(&self) -> usize {
+        self.device.pool.threads()
+    }
+
+    /// What the kernels run with.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.device.instruction_set
+    }
+
+    /// Calls `task(0)` to `task(tasks − 1)`, each once, on all threads; returns when every call has. A call from
+    /// inside a task runs on that thread alone. A panic in a task continues here, after the others have stopped.
+    pub fn parallel(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.device.pool.run(tasks, task);
+    }
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Cpu({} threads, {})", self.threads(), self.instruction_set())
+    }
+}
