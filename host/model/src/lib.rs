@@ -1,1 +1,26 @@
-//! model
+//! Models on disk and in memory: checkpoints in and out, what they are, their tokenizers and chat templates.
+//!
+//! [`Checkpoint::open`] gives one view over GGUF files and HF directories; [`write_hugging_face`] writes the latter.
+//! Bytes from a file are never trusted: every reader is a total function that answers with a [`ModelError`] naming the
+//! field, what was found and what was expected.
+
+mod chat;
+mod checkpoint;
+mod error;
+pub mod gguf;
+mod hugging_face;
+mod rope;
+pub mod safetensors;
+mod spec;
+mod stored_tensor;
+mod tokenizer;
+
+pub use chat::{ChatMessage, ChatTemplate};
+pub use checkpoint::{Checkpoint, CheckpointFormat};
+pub use error::ModelError;
+pub use hugging_face::{TensorPlan, write_hugging_face};
+pub use spec::{
+    Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart, TensorSpec,
+};
+pub use stored_tensor::StoredTensor;
+pub use tokenizer::{EncodeOptions, TextStream, Tokenizer, TokenizerFiles};

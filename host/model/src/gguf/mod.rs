@@ -1,0 +1,68 @@
+//! GGUF files: one memory-mapped file with metadata, tokenizer and tensors.
+//!
+//! [`parse()`] knows the container and no model; `architecture` reads a model's shape from the metadata;
+//! `tensor_names` turns ggml's names into HF's; `tokenizer` rebuilds the tokenizer's files.
+
+mod architecture;
+mod cursor;
+mod metadata;
+mod parse;
+mod tensor_names;
+mod tensor_type;
+mod tokenizer;
+mod value;
+
+use std::path::Path;
+
+use espalier_kernels::Bytes;
+
+pub use self::metadata::Metadata;
+pub use self::parse::{Gguf, GgufTensor, parse};
+pub(crate) use self::tokenizer::tokenizer_files;
+pub use self::value::{Array, Value};
+use crate::checkpoint::{Contents, TokenizerSource};
+use crate::error::ModelError;
+use crate::spec::{Architecture, ModelSpec};
+use crate::stored_tensor::{RowOrder, StoredTensor};
+
+/// Opens a GGUF file by memory map.
+pub(crate) fn open(path: &Path) -> Result<Contents, ModelError> {
+    let bytes = Bytes::map_file(path).map_err(|source| ModelError::io("map", path, source))?;
+    if !bytes.as_slice().starts_with(b"GGUF") {
+        let found =
+            if bytes.is_empty() { "an empty file" } else { "a file that doesn't begin with \"GGUF\"" };
+        return Err(ModelError::UnknownFormat { path: path.to_owned(), found: found.to_owned() });
+    }
+    read(&bytes).map_err(|error| error.in_file(path))
+}
+
+fn read(bytes: &Bytes) -> Result<Contents, ModelError> {
+    let Gguf { metadata, tensors: entries } = parse(bytes.as_slice())?;
+    let spec = architecture::spec(&metadata, &entries, bytes)?;
+    spec.validate()?;
+    let mut tensors = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if entry.name == architecture::ROPE_FACTORS {
+            continue;
+        }
+        let stored = bytes.slice(entry.range.clone())?;
+        let name = tensor_names::hf_name(&entry.name).unwrap_or_else(|| entry.name.clone());
+        let row_order = row_order(&spec, &entry.name);
+        tensors.push(StoredTensor::new(name, entry.format, entry.shape, stored)?.with_row_order(row_order));
+    }
+    Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Gguf(Box::new(metadata)) })
+}
+
+/// llama.cpp's converter permutes q and k of Llama, and of no other architecture here.
+fn row_order(spec: &ModelSpec, name: &str) -> RowOrder {
+    let heads = match (spec.architecture, tensor_names::in_layer(name)) {
+        (Architecture::Llama, Some((layer, "attn_q.weight" | "attn_q.bias"))) => {
+            spec.layers.get(layer).map(|layer| layer.heads)
+        }
+        (Architecture::Llama, Some((layer, "attn_k.weight" | "attn_k.bias"))) => {
+            spec.layers.get(layer).map(|layer| layer.kv_heads)
+        }
+        _ => None,
+    };
+    heads.map_or(RowOrder::Plain, |heads| RowOrder::Interleaved { heads })
+}

@@ -1,0 +1,7 @@
+//! The safetensors container: a JSON header and raw little-endian tensors.
+
+mod header;
+mod write;
+
+pub use self::header::{Dtype, Entry, Header, parse};
+pub(crate) use self::write::{Planned, ShardWriter};

@@ -1,0 +1,65 @@
+//! How text is cut into words before BPE, by the names that GGUF files use.
+//!
+//! The expressions are those of the models' own `tokenizer.json` files, which llama.cpp's names stand for.
+
+use serde_json::{Value, json};
+
+use crate::error::ModelError;
+
+/// The parts of a `tokenizer.json` that depend on the pre-tokenizer's name.
+pub(crate) struct Split {
+    pub(crate) normalizer: Value,
+    pub(crate) pre_tokenizer: Value,
+    /// Whether a word that is a token as a whole is taken as it is, whatever the merges would make of it.
+    pub(crate) ignore_merges: bool,
+}
+
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// What llama.cpp does for files that name no pre-tokenizer.
+const DEFAULT: [&str; 4] = [
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"\p{N}+",
+    "[0-9][0-9][0-9]",
+];
+
+const NAMES: &str = "smollm, gpt-2, llama-bpe, qwen2, deepseek-r1-qwen, gpt-4o, default";
+
+/// The split that a `tokenizer.ggml.pre` stands for.
+pub(crate) fn by_gguf_name(name: &str) -> Result<Split, ModelError> {
+    let (normalizer, pre_tokenizer, ignore_merges) = match name {
+        "smollm" => {
+            (Value::Null, sequence([json!({ "type": "Digits", "individual_digits": true }), words()]), false)
+        }
+        "gpt-2" => (Value::Null, words(), false),
+        "llama3" | "llama-v3" | "llama-bpe" => (Value::Null, sequence([split(LLAMA3), bytes()]), true),
+        "qwen2" | "deepseek-r1-qwen" => (json!({ "type": "NFC" }), sequence([split(QWEN2), bytes()]), false),
+        "gpt-4o" => (Value::Null, sequence([split(O200K), bytes()]), false),
+        "default" => {
+            let [punctuation, words, numbers, triples] = DEFAULT.map(split);
+            (Value::Null, sequence([punctuation, words, numbers, triples, bytes()]), false)
+        }
+        other => return Err(ModelError::unsupported("metadata key tokenizer.ggml.pre", other, NAMES)),
+    };
+    Ok(Split { normalizer, pre_tokenizer, ignore_merges })
+}
+
+fn sequence<const N: usize>(steps: [Value; N]) -> Value {
+    json!({ "type": "Sequence", "pretokenizers": steps.to_vec() })
+}
+
+/// GPT-2's words, spelled as bytes.
+fn words() -> Value {
+    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true })
+}
+
+/// Bytes spelled as characters, no further cut.
+fn bytes() -> Value {
+    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false })
+}
+
+fn split(expression: &str) -> Value {
+    json!({ "type": "Split", "pattern": { "Regex": expression }, "behavior": "Isolated", "invert": false })
+}
