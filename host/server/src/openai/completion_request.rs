@@ -1,0 +1,163 @@
+//! `POST /v1/completions`, parsed.
+
+use serde_json::Value;
+
+use crate::api_error::ApiError;
+use crate::fields::Fields;
+use crate::model_address::ModelAddress;
+use crate::openai::request_field::{COMPLETION_FIELDS, names, take_unimplemented};
+use crate::openai::sampling::{Delivery, Sampling, delivery, sampling, stop};
+
+/// Most prompts in one request. Each is a sequence of its own in the engine.
+pub const PROMPT_LIMIT: usize = 128;
+/// OpenAI's default for this endpoint.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// One prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A text, tokenized with the model's special tokens recognised.
+    Text(String),
+    /// Token ids, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// A completion request that says only what this server does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompletionRequest {
+    /// Whose completion.
+    pub address: ModelAddress,
+    /// 1 to [`PROMPT_LIMIT`] prompts; choice `i` answers prompt `i`.
+    pub prompts: Vec<Prompt>,
+    /// Most tokens of a completion, at least 1.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Texts that end a completion.
+    pub stop: Vec<String>,
+    /// How the answer is sent.
+    pub delivery: Delivery,
+    /// Whether the prompt's text precedes the completion.
+    pub echo: bool,
+}
+
+impl CompletionRequest {
+    /// Parses the JSON body.
+    pub fn parse(body: Value) -> Result<Self, ApiError> {
+        let mut fields = Fields::of_body(body)?;
+        let address = address(&mut fields)?;
+        let prompts = prompts(&mut fields)?;
+        let max_tokens = max_tokens(&mut fields, "max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
+        let sampling = sampling(&mut fields)?;
+        let stop = stop(&mut fields)?;
+        let delivery = delivery(&mut fields)?;
+        let echo = fields.boolean("echo")?.unwrap_or(false);
+        take_unimplemented(&mut fields, COMPLETION_FIELDS)?;
+        fields.finish(&names(COMPLETION_FIELDS))?;
+        Ok(Self { address, prompts, max_tokens, sampling, stop, delivery, echo })
+    }
+}
+
+/// Reads `model`.
+pub(crate) fn address(fields: &mut Fields) -> Result<ModelAddress, ApiError> {
+    let text = fields.required_string("model", "the name of a model from /v1/models")?;
+    text.parse().map_err(|_| ApiError::field("model", text, "NAME or NAME@VARIANT as listed by /v1/models"))
+}
+
+/// Reads a limit on new tokens. Whether it fits the context is known only once the model is.
+pub(crate) fn max_tokens(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
+    let limit = fields.integer(name, 1..=u64::from(u32::MAX))?;
+    Ok(limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
+}
+
+fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
+    const EXPECTED: &str =
+        "a string, a list of strings, a list of token ids, or a list of lists of token ids";
+    let value = fields.take("prompt").ok_or_else(|| ApiError::missing("prompt", EXPECTED))?;
+    let items = match value {
+        Value::String(text) => return Ok(vec![Prompt::Text(text)]),
+        Value::Array(items) if !items.is_empty() => items,
+        other => return Err(ApiError::field("prompt", other, EXPECTED)),
+    };
+    if items.iter().all(Value::is_number) {
+        return Ok(vec![Prompt::Tokens(token_ids("prompt", &items)?)]);
+    }
+    if items.len() > PROMPT_LIMIT {
+        let found = format!("{} prompts", items.len());
+        return Err(ApiError::field("prompt", found, format!("at most {PROMPT_LIMIT} prompts")));
+    }
+    let texts = items.first().is_some_and(Value::is_string);
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| match item {
+            Value::String(text) if texts => Ok(Prompt::Text(text)),
+            Value::Array(ids) if !texts && !ids.is_empty() => {
+                Ok(Prompt::Tokens(token_ids(&format!("prompt[{index}]"), &ids)?))
+            }
+            other => Err(ApiError::field(format!("prompt[{index}]"), other, EXPECTED)),
+        })
+        .collect()
+}
+
+fn token_ids(path: &str, items: &[Value]) -> Result<Vec<u32>, ApiError> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            item.as_u64()
+                .and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| ApiError::field(format!("{path}[{index}]"), item.clone(), "a token id"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: Value) -> Result<CompletionRequest, ApiError> {
+        CompletionRequest::parse(value)
+    }
+
+    #[test]
+    fn every_form_of_prompt_is_read() {
+        for (prompt, parsed) in [
+            (json!("a"), vec![Prompt::Text("a".into())]),
+            (json!(["a", "b"]), vec![Prompt::Text("a".into()), Prompt::Text("b".into())]),
+            (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
+            (json!([[1], [2, 3]]), vec![Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2, 3])]),
+        ] {
+            assert_eq!(parse(json!({"model": "m", "prompt": prompt})).unwrap().prompts, parsed);
+        }
+    }
+
+    #[test]
+    fn wrong_prompts_are_refused_where_they_are_wrong() {
+        for (prompt, param) in [
+            (json!([]), "prompt"),
+            (json!({}), "prompt"),
+            (json!([1, -2]), "prompt[1]"),
+            (json!([1.5]), "prompt[0]"),
+            (json!(["a", 1]), "prompt[1]"),
+            (json!([["a"]]), "prompt[0][0]"),
+            (json!([[1], []]), "prompt[1]"),
+            (json!(vec!["a"; 129]), "prompt"),
+            (json!(null), "prompt"),
+        ] {
+            let error = parse(json!({"model": "m", "prompt": prompt})).unwrap_err();
+            assert_eq!(error.param(), Some(param));
+        }
+    }
+
+    #[test]
+    fn defaults_are_openais() {
+        let request = parse(json!({"model": "m@v", "prompt": "a", "user": "me", "n": 1})).unwrap();
+        assert_eq!(request.max_tokens, 16);
+        assert_eq!(request.delivery, Delivery::Whole);
+        assert_eq!(request.address.variant.as_deref(), Some("v"));
+        assert!(!request.echo);
+    }
+}
