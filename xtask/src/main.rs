@@ -1,1 +1,59 @@
-fn main() {}
+//! Every routine command of the project: `cargo xtask setup|guests|demo|test|bench`.
+//!
+//! A command that needs something (the model, the texts, the guests, the Python environment) prepares it first, so
+//! any of them works from a clean clone. Nothing here is part of the shipped program.
+
+mod child;
+mod console;
+mod download;
+mod guests;
+mod model;
+mod prerequisites;
+mod process;
+mod progress;
+mod setup;
+mod texts;
+mod wasm_toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// The project's routine commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check the prerequisites, fetch the demo's model and texts, build the guests.
+    Setup,
+    /// Build the guest components alone.
+    Guests,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    child::stop_children_on_interrupt()?;
+    let workspace = Workspace::locate()?;
+    match arguments.command {
+        Task::Setup => setup::run(&workspace),
+        Task::Guests => guests::build(&workspace).map(drop),
+    }
+}
