@@ -91,9 +91,8 @@ fn mxfp4(block: &[f32; 32], out: &mut Vec<u8>) {
 fn e2m1(doubled: f32) -> u8 {
     let magnitude = doubled.abs();
     let mut best = 0usize;
-    for code in 1..8 {
-        let (now, then) = (f32::from(MXFP4_DOUBLED[best]), f32::from(MXFP4_DOUBLED[code]));
-        let middle = (now + then) / 2.0;
+    for (code, then) in MXFP4_DOUBLED.iter().enumerate().take(8).skip(1) {
+        let middle = (f32::from(MXFP4_DOUBLED[best]) + f32::from(*then)) / 2.0;
         if magnitude > middle || (magnitude == middle && code % 2 == 0) {
             best = code;
         }

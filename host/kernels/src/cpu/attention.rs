@@ -285,23 +285,22 @@ fn fold(
     softmax.maximum = maximum;
     softmax.total = lanes::scale_add(correction, &softmax.total, &weights);
     let d = sums.len();
+    let live = weights[from..to].iter().zip(values[from * d..].chunks_exact(d));
     for (chunk, sums) in sums.chunks_mut(LANES).enumerate() {
+        let start = chunk * LANES;
         if let Ok(sums) = <&mut Lanes>::try_from(&mut *sums) {
             let mut lanes = sums.map(|sum| sum * correction);
-            for token in from..to {
-                let start = token * d + chunk * LANES;
-                if let Some(value) = values[start..].first_chunk() {
-                    lanes = lanes::scale_add(weights[token], value, &lanes);
+            for (weight, value) in live.clone() {
+                if let Some(value) = value[start..].first_chunk() {
+                    lanes = lanes::scale_add(*weight, value, &lanes);
                 }
             }
             *sums = lanes;
         } else {
             for (component, sum) in sums.iter_mut().enumerate() {
-                let mut total = *sum * correction;
-                for token in from..to {
-                    total = weights[token].mul_add(values[token * d + chunk * LANES + component], total);
-                }
-                *sum = total;
+                *sum = live.clone().fold(*sum * correction, |total, (weight, value)| {
+                    weight.mul_add(value[start + component], total)
+                });
             }
         }
     }

@@ -1,22 +1,57 @@
-//! Products of activations with weight matrices.
+//! Products of activations with weight matrices: `output = input · weightsᵀ`.
+//!
+//! Weight rows are decoded to f32 into a buffer that stays in the cache, then multiplied by one kernel for all formats
+//! (see [`super::tile`]). With few activation rows a piece takes eight weight rows a stretch of columns at a time, so
+//! that decoded weights never leave the first-level cache; with many it decodes a panel of whole rows once for all.
 
 use std::cell::RefCell;
 
-use super::instruction_set::versions;
+use super::decode::decode_blocks;
+use super::lanes::{LANES, Lanes};
 use super::scatter::Scatter;
-use super::{Activations, Cpu, lanes};
+use super::tile::{Rows, accumulate, reduce};
+use super::{Activations, Cpu, InstructionSet};
 use crate::error::check_length;
-use crate::{KernelError, Matrix};
+use crate::{KernelError, Matrix, WeightFormat};
 
-/// Weight rows in one piece of work.
-const PIECE_ROWS: usize = 16;
+/// Activation rows up to which weights are decoded stretch by stretch.
+const FEW_ROWS: usize = 4;
+/// Weight rows that are decoded together with few activation rows.
+const FEW_WEIGHTS: usize = 8;
+/// Columns of a stretch: a multiple of every block size; 8 rows of it take 16 KiB.
+const STRETCH: usize = 512;
+/// Values of a decoded panel: 256 KiB, well inside a second-level cache.
+const PANEL_VALUES: usize = 65_536;
+/// Multiply-adds of one piece of work, some microseconds.
+const PIECE_WORK: usize = 131_072;
+/// Activation rows whose sums are kept at a time.
+const TILE_ACTIVATIONS: usize = 4;
 
-thread_local! {
-    static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+/// A thread's buffers.
+#[derive(Default)]
+struct Scratch {
+    weights: Vec<f32>,
+    sums: Vec<Lanes>,
+    outputs: Vec<f32>,
 }
 
-versions! {
-    fn dot(a: &[f32], b: &[f32]) -> f32 = lanes::dot;
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// One product, ready to be computed piece by piece.
+struct Product<'a> {
+    set: InstructionSet,
+    weights: &'a Matrix,
+    input: &'a Activations<'a>,
+    output: Scatter<'a, f32>,
+}
+
+/// Some rows of one product's weights.
+struct Piece {
+    product: usize,
+    first: usize,
+    count: usize,
 }
 
 impl Cpu {
@@ -47,29 +82,126 @@ impl Cpu {
             check_length("the output of a product", output.len(), input.rows * weights.rows())?;
         }
         let set = self.instruction_set();
-        let jobs: Vec<(&Matrix, Scatter<f32>)> =
-            products.iter_mut().map(|(weights, output)| (*weights, Scatter::new(output))).collect();
+        let products: Vec<Product> = products
+            .iter_mut()
+            .map(|(weights, output)| Product { set, weights, input, output: Scatter::new(output) })
+            .collect();
         let mut pieces = Vec::new();
-        for (job, (weights, _)) in jobs.iter().enumerate() {
-            pieces.extend((0..weights.rows()).step_by(PIECE_ROWS).map(|row| (job, row)));
+        for (product, Product { weights, .. }) in products.iter().enumerate() {
+            let step = piece_rows(weights.rows(), input, self.threads());
+            pieces.extend((0..weights.rows()).step_by(step).map(|first| {
+                let count = step.min(weights.rows() - first);
+                Piece { product, first, count }
+            }));
         }
-        self.parallel(pieces.len(), &|piece| {
-            let Some(&(job, start)) = pieces.get(piece) else { return };
-            let Some((weights, output)) = jobs.get(job) else { return };
-            ROW.with_borrow_mut(|row| {
-                row.resize(weights.columns(), 0.0);
-                for index in start..(start + PIECE_ROWS).min(weights.rows()) {
-                    if weights.dequantize_row(index, row).is_err() {
-                        return;
-                    }
-                    for (n, values) in input.values.chunks_exact(input.columns).enumerate() {
-                        // SAFETY: each output element belongs to one weight row, each weight row to one piece.
-                        let out = unsafe { output.part(n * weights.rows() + index, 1) };
-                        out.fill(dot(set, row, values));
-                    }
+        self.parallel(pieces.len(), &|index| {
+            let Some(piece) = pieces.get(index) else { return };
+            let Some(product) = products.get(piece.product) else { return };
+            SCRATCH.with_borrow_mut(|scratch| {
+                if input.rows <= FEW_ROWS {
+                    product.few(piece, scratch);
+                } else {
+                    product.many(piece, scratch);
                 }
             });
         });
         Ok(())
     }
+}
+
+/// Weight rows in a piece: enough work to be worth taking, few enough to share evenly.
+fn piece_rows(rows: usize, input: &Activations, threads: usize) -> usize {
+    if input.rows > FEW_ROWS {
+        let panel = (PANEL_VALUES / input.columns).clamp(4, 64);
+        return panel.min(rows.div_ceil(threads * 4)).next_multiple_of(4);
+    }
+    let work = PIECE_WORK.div_ceil(input.columns * input.rows.max(1));
+    work.min(rows.div_ceil(threads * 3)).next_multiple_of(FEW_WEIGHTS)
+}
+
+impl Product<'_> {
+    /// Few activation rows: eight weight rows at a time, decoded a stretch of columns at a time.
+    fn few(&self, piece: &Piece, scratch: &mut Scratch) {
+        let (columns, rows) = (self.input.columns, self.input.rows);
+        scratch.weights.resize(FEW_WEIGHTS * STRETCH, 0.0);
+        scratch.outputs.resize(FEW_WEIGHTS * FEW_ROWS, 0.0);
+        for first in (piece.first..piece.first + piece.count).step_by(FEW_WEIGHTS) {
+            let count = FEW_WEIGHTS.min(piece.first + piece.count - first);
+            scratch.sums.clear();
+            scratch.sums.resize(count * rows, [0.0; LANES]);
+            for start in (0..columns).step_by(STRETCH) {
+                let length = STRETCH.min(columns - start);
+                let weights = self.decode(first, count, start..start + length, &mut scratch.weights, STRETCH);
+                let activations = Rows::new(&self.input.values[start..], columns, rows, length);
+                accumulate(self.set, weights, activations, &mut scratch.sums);
+            }
+            self.store(first, count, 0, rows, scratch);
+        }
+    }
+
+    /// Many activation rows: a panel of decoded weight rows against four of them at a time.
+    fn many(&self, piece: &Piece, scratch: &mut Scratch) {
+        let (columns, rows) = (self.input.columns, self.input.rows);
+        let mut panel = std::mem::take(&mut scratch.weights);
+        panel.resize(panel.len().max(piece.count * columns), 0.0);
+        scratch.outputs.resize(piece.count * TILE_ACTIVATIONS, 0.0);
+        let weights = self.decode(piece.first, piece.count, 0..columns, &mut panel, columns);
+        let activations = Rows::new(self.input.values, columns, rows, columns);
+        for start in (0..rows).step_by(TILE_ACTIVATIONS) {
+            let part = activations.part(start, TILE_ACTIVATIONS);
+            scratch.sums.clear();
+            scratch.sums.resize(piece.count * part.count(), [0.0; LANES]);
+            accumulate(self.set, weights, part, &mut scratch.sums);
+            self.store(piece.first, piece.count, start, part.count(), scratch);
+        }
+        scratch.weights = panel;
+    }
+
+    /// Decodes columns of some weight rows into `buffer`; plain f32 weights are used where they lie.
+    fn decode<'b>(
+        &'b self,
+        first: usize,
+        count: usize,
+        columns: std::ops::Range<usize>,
+        buffer: &'b mut [f32],
+        stride: usize,
+    ) -> Rows<'b> {
+        let (format, row_bytes) = (self.weights.format(), self.weights.row_bytes());
+        let bytes = self.weights.bytes().as_slice();
+        let block = |column: usize| column / format.block_values() * format.block_bytes();
+        let length = columns.len();
+        if format == WeightFormat::F32
+            && let Some(values) = as_f32(&bytes[first * row_bytes + block(columns.start)..])
+        {
+            return Rows::new(values, self.input.columns, count, length);
+        }
+        for (row, out) in buffer.chunks_mut(stride).take(count).enumerate() {
+            let start = (first + row) * row_bytes;
+            let blocks = &bytes[start + block(columns.start)..start + block(columns.end)];
+            decode_blocks(self.set, format, blocks, &mut out[..length]);
+        }
+        Rows::new(buffer, stride, count, length)
+    }
+
+    /// Reduces the sums of weight rows `first..` by activation rows `start..` and writes them to their places.
+    fn store(&self, first: usize, count: usize, start: usize, rows: usize, scratch: &mut Scratch) {
+        reduce(self.set, &scratch.sums, &mut scratch.outputs[..count * rows]);
+        for row in 0..rows {
+            // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
+            let out = unsafe { self.output.part((start + row) * self.weights.rows() + first, count) };
+            for (out, value) in out.iter_mut().zip(scratch.outputs[row..].iter().step_by(rows)) {
+                *out = *value;
+            }
+        }
+    }
+}
+
+/// The bytes as f32 where they lie, if this machine stores them that way and they are aligned.
+fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
+    if cfg!(target_endian = "big") {
+        return None;
+    }
+    // SAFETY: every bit pattern is a valid f32, and `align_to` cuts at aligned borders only.
+    let (head, values, _) = unsafe { bytes.align_to::<f32>() };
+    head.is_empty().then_some(values)
 }

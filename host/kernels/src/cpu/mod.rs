@@ -2,16 +2,19 @@
 
 mod activations;
 mod attention;
+mod decode;
 mod elementwise;
 mod instruction_set;
 mod lanes;
 mod matmul;
 mod scatter;
+mod tile;
 
 use std::sync::Arc;
 
 pub use activations::{Activations, Precision};
 pub use attention::{AttentionShape, SequenceSpan};
+pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
 
 use crate::KernelError;

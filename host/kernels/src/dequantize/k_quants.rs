@@ -6,7 +6,8 @@ use super::half_at;
 ///
 /// Groups 0–3 lie in the low six bits of bytes 0–3 and 4–7. Groups 4–7 take their low four bits from the nibbles of
 /// bytes 8–11 and their high two from the top bits of bytes 0–3 and 4–7.
-fn group_scale_and_minimum(packed: &[u8; 12], group: usize) -> (u8, u8) {
+#[inline(always)]
+pub(crate) fn group_scale_and_minimum(packed: &[u8; 12], group: usize) -> (u8, u8) {
     if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
     } else {
@@ -18,11 +19,13 @@ fn group_scale_and_minimum(packed: &[u8; 12], group: usize) -> (u8, u8) {
 }
 
 /// The 12 bytes of scales and minima, after the two halves.
+#[inline(always)]
 fn packed_scales<const BYTES: usize>(block: &[u8; BYTES]) -> [u8; 12] {
     std::array::from_fn(|i| block[4 + i])
 }
 
 /// f16 d, f16 dmin, 12 bytes of scales, 128 bytes of nibbles: bytes 32p…32p+31 hold groups 2p (low) and 2p+1 (high).
+#[inline(always)]
 pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
     let packed = packed_scales(block);
@@ -38,6 +41,7 @@ pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 }
 
 /// As Q4_K, with 32 bytes of fifth bits (bit `group` of byte i belongs to value i of that group) before the nibbles.
+#[inline(always)]
 pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
     let packed = packed_scales(block);
@@ -57,6 +61,7 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 ///
 /// Each half of the block (128 values) takes 64 low bytes and 32 high bytes: value 32·j + i of the half has its low
 /// nibble in byte i + 32·(j mod 2) (upper nibble for j ≥ 2) and its high pair in bits 2j of high byte i.
+#[inline(always)]
 pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half_at(block, 208);
     for half in 0..2 {

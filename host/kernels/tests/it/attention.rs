@@ -1,0 +1,185 @@
+//! Paged attention against plain softmax attention in f64, and its independence of batch and chunking.
+
+use espalier_kernels::{AttentionShape, Cpu, InstructionSet, KeyValueStore, SequenceSpan};
+
+use crate::noise;
+
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    block_tokens: usize,
+    tokens: usize,
+    window: Option<usize>,
+    sinks: Option<Vec<f32>>,
+}
+
+impl Case {
+    fn shape(&self) -> AttentionShape<'_> {
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+            sliding_window: self.window,
+            sinks: self.sinks.as_deref(),
+        }
+    }
+
+    fn queries(&self) -> Vec<f32> {
+        noise(self.tokens * self.heads * self.head_dim, 1).iter().map(|value| value * 3.0).collect()
+    }
+
+    fn keys_and_values(&self) -> (Vec<f32>, Vec<f32>) {
+        let length = self.tokens * self.kv_heads * self.head_dim;
+        (noise(length, 2).iter().map(|value| value * 3.0).collect(), noise(length, 3))
+    }
+
+    /// A store whose blocks for the sequence are scattered, and their numbers. Unused places hold garbage.
+    fn store(&self) -> (KeyValueStore, Vec<u32>) {
+        let used = self.tokens.div_ceil(self.block_tokens);
+        let layers = [(1, 8), (self.kv_heads, self.head_dim)];
+        let mut store = KeyValueStore::new(&layers, used * 2 + 1, self.block_tokens).unwrap();
+        let row = self.kv_heads * self.head_dim;
+        let garbage = vec![1e30; self.block_tokens * row];
+        for block in 0..store.blocks() as u32 {
+            store.write(1, block, 0, &garbage, &garbage).unwrap();
+        }
+        let blocks: Vec<u32> = (0..used as u32).map(|index| 2 * (used as u32 - index)).collect();
+        let (keys, values) = self.keys_and_values();
+        for token in 0..self.tokens {
+            let place = (blocks[token / self.block_tokens], token % self.block_tokens);
+            let range = token * row..(token + 1) * row;
+            store.write(1, place.0, place.1, &keys[range.clone()], &values[range]).unwrap();
+        }
+        (store, blocks)
+    }
+
+    fn run(&self, cpu: &Cpu, spans: &[(usize, usize)]) -> Vec<f32> {
+        let (store, blocks) = self.store();
+        let (queries, row) = (self.queries(), self.heads * self.head_dim);
+        let mut output = Vec::new();
+        for (first, count) in spans {
+            let mut part = vec![f32::NAN; count * row];
+            let span = SequenceSpan { blocks: &blocks, first_position: *first, queries: *count };
+            let queries = &queries[first * row..(first + count) * row];
+            cpu.attention(&self.shape(), queries, &[span], &store, 1, &mut part).unwrap();
+            output.extend(part);
+        }
+        output
+    }
+
+    fn naive(&self) -> Vec<f64> {
+        let (queries, (keys, values)) = (self.queries(), self.keys_and_values());
+        let (d, group) = (self.head_dim, self.heads / self.kv_heads);
+        let mut output = Vec::new();
+        for token in 0..self.tokens {
+            for head in 0..self.heads {
+                let query = &queries[(token * self.heads + head) * d..][..d];
+                let first = self.window.map_or(0, |window| (token + 1).saturating_sub(window));
+                let at = |key: usize| (key * self.kv_heads + head / group) * d;
+                let dot = |key: usize| {
+                    let terms =
+                        query.iter().zip(&keys[at(key)..][..d]).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    terms.sum::<f64>() / (d as f64).sqrt()
+                };
+                let scores: Vec<f64> = (first..=token).map(dot).collect();
+                let sink = self.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
+                let maximum = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - maximum).exp()).collect();
+                let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - maximum).exp());
+                for component in 0..d {
+                    let terms = weights
+                        .iter()
+                        .zip(first..)
+                        .map(|(weight, key)| weight * f64::from(values[at(key) + component]));
+                    output.push(terms.sum::<f64>() / total);
+                }
+            }
+        }
+        output
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (heads, kv_heads, head_dim) in [(1, 1, 8), (9, 3, 64), (8, 2, 40), (6, 1, 33)] {
+        for block_tokens in [1, 5, 16, 24, 32] {
+            for (window, sinks) in [(None, false), (Some(7), true), (Some(128), false), (None, true)] {
+                let sinks = sinks.then(|| noise(heads, 9).iter().map(|value| value * 4.0).collect());
+                cases.push(Case { heads, kv_heads, head_dim, block_tokens, tokens: 77, window, sinks });
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn paged_attention_is_softmax_attention() {
+    let devices = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
+        .map(|set| Cpu::with_instruction_set(2, set).unwrap());
+    for case in cases() {
+        let expected = case.naive();
+        for cpu in &devices {
+            let found = case.run(cpu, &[(0, case.tokens)]);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 3e-6,
+                    "{found} instead of {expected} on {cpu:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_chunks_threads_or_instructions() {
+    let portable = Cpu::with_instruction_set(1, InstructionSet::Portable).unwrap();
+    let vector = Cpu::new(3).unwrap();
+    for case in cases() {
+        let whole = case.run(&portable, &[(0, case.tokens)]);
+        let single: Vec<(usize, usize)> = (0..case.tokens).map(|token| (token, 1)).collect();
+        assert_eq!(case.run(&vector, &single), whole);
+        assert_eq!(case.run(&vector, &[(0, 3), (3, 40), (43, 34)]), whole);
+    }
+}
+
+#[test]
+fn sequences_in_a_batch_do_not_meet() {
+    let case = &cases()[9];
+    let (store, blocks) = case.store();
+    let (queries, row) = (case.queries(), case.heads * case.head_dim);
+    let cpu = Cpu::new(2).unwrap();
+    let alone = case.run(&cpu, &[(10, 1), (0, 6), (76, 1)]);
+    let spans = [(10, 1), (0, 6), (76, 1)].map(|(first_position, queries)| SequenceSpan {
+        blocks: &blocks,
+        first_position,
+        queries,
+    });
+    let batch = [&queries[10 * row..11 * row], &queries[..6 * row], &queries[76 * row..]].concat();
+    let mut output = vec![0.0; batch.len()];
+    cpu.attention(&case.shape(), &batch, &spans, &store, 1, &mut output).unwrap();
+    assert_eq!(output, alone);
+}
+
+#[test]
+fn bad_shapes_are_refused() {
+    let case = &cases()[0];
+    let (store, blocks) = case.store();
+    let cpu = Cpu::new(1).unwrap();
+    let (shape, queries) = (case.shape(), vec![0.0; 8]);
+    let run = |shape: &AttentionShape, blocks: &[u32], first_position: usize, layer: usize| {
+        let span = SequenceSpan { blocks, first_position, queries: 1 };
+        cpu.attention(shape, &queries, &[span], &store, layer, &mut [0.0; 8])
+    };
+    run(&shape, &blocks, 0, 1).unwrap();
+    assert!(run(&shape, &blocks, 77, 1).is_err());
+    assert!(run(&shape, &[9999], 0, 1).is_err());
+    assert!(run(&shape, &blocks, usize::MAX, 1).is_err());
+    assert!(run(&shape, &blocks, 0, 2).is_err());
+    assert!(run(&AttentionShape { heads: 2, ..shape }, &blocks, 0, 1).is_err());
+    assert!(run(&AttentionShape { kv_heads: 0, ..shape }, &blocks, 0, 1).is_err());
+    assert!(run(&AttentionShape { head_dim: 4, ..shape }, &blocks, 0, 1).is_err());
+    assert!(run(&AttentionShape { sliding_window: Some(0), ..shape }, &blocks, 0, 1).is_err());
+    assert!(run(&AttentionShape { sinks: Some(&[]), ..shape }, &blocks, 0, 1).is_err());
+}

@@ -1,0 +1,140 @@
+//! Products against sums in f64, and their independence of batch, threads and instruction set.
+
+use espalier_kernels::{Bytes, Cpu, InstructionSet, Matrix, Precision, WeightFormat};
+
+use crate::{noise, random_blocks};
+
+fn devices() -> Vec<Cpu> {
+    [(1, InstructionSet::Portable), (3, InstructionSet::Avx2), (2, InstructionSet::Avx512)]
+        .map(|(threads, set)| Cpu::with_instruction_set(threads, set).unwrap())
+        .to_vec()
+}
+
+fn matrix(format: WeightFormat, rows: usize, columns: usize, seed: u64) -> Matrix {
+    let bytes = (0..rows).flat_map(|row| random_blocks(format, columns, seed + row as u64)).collect();
+    Matrix::new(format, rows, columns, Bytes::from_vec(bytes)).unwrap()
+}
+
+fn product(cpu: &Cpu, weights: &Matrix, input: &[f32], precision: Precision) -> Vec<f32> {
+    let mut output = vec![f32::NAN; input.len() / weights.columns() * weights.rows()];
+    let input = cpu.activations(input, weights.columns(), precision).unwrap();
+    cpu.matmul(weights, &input, &mut output).unwrap();
+    output
+}
+
+/// The exact product and, for the tolerance, the sum of magnitudes.
+fn reference(weights: &Matrix, input: &[f32]) -> Vec<(f64, f64)> {
+    let values = weights.dequantize();
+    let mut out = Vec::new();
+    for row in input.chunks_exact(weights.columns()) {
+        for weights in values.chunks_exact(weights.columns()) {
+            let terms = row.iter().zip(weights).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            out.push(terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs())));
+        }
+    }
+    out
+}
+
+fn shapes(format: WeightFormat) -> Vec<(usize, usize)> {
+    let block = format.block_values();
+    let mut shapes = vec![(1, block), (7, 3 * block.max(32)), (37, 1280), (64, 768)];
+    if block == 1 {
+        shapes.extend([(5, 1), (9, 31), (12, 513)]);
+    }
+    shapes
+}
+
+#[test]
+fn every_format_multiplies_exactly() {
+    for format in WeightFormat::ALL {
+        for (rows, columns) in shapes(format) {
+            let weights = matrix(format, rows, columns, 5);
+            for n in [1, 2, 3, 4, 5, 9] {
+                let input = noise(n * columns, 11);
+                let expected = reference(&weights, &input);
+                for cpu in devices() {
+                    for (found, (sum, size)) in
+                        product(&cpu, &weights, &input, Precision::Exact).iter().zip(&expected)
+                    {
+                        let difference = (f64::from(*found) - sum).abs();
+                        assert!(
+                            difference <= size * 1e-6,
+                            "{format} {rows}x{columns}, {n} rows: {found}, {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn exact_results_do_not_depend_on_batch_threads_or_instructions() {
+    for format in WeightFormat::ALL {
+        let weights = matrix(format, 45, 1536, 3);
+        let input = noise(13 * 1536, 7);
+        let alone: Vec<f32> = input
+            .chunks_exact(1536)
+            .flat_map(|row| {
+                product(
+                    &Cpu::with_instruction_set(1, InstructionSet::Portable).unwrap(),
+                    &weights,
+                    row,
+                    Precision::Exact,
+                )
+            })
+            .collect();
+        for cpu in devices() {
+            for n in [1, 2, 3, 4, 5, 8, 13] {
+                let rows = &input[..n * 1536];
+                assert_eq!(
+                    product(&cpu, &weights, rows, Precision::Exact),
+                    alone[..n * 45],
+                    "{format} {cpu:?} {n}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn several_products_share_one_input() {
+    let (first, second) = (matrix(WeightFormat::Q4_1, 96, 64, 1), matrix(WeightFormat::F32, 33, 64, 2));
+    let input = noise(3 * 64, 9);
+    let cpu = Cpu::new(2).unwrap();
+    let (mut a, mut b) = (vec![0.0; 3 * 96], vec![0.0; 3 * 33]);
+    let activations = cpu.activations(&input, 64, Precision::Exact).unwrap();
+    cpu.matmul_many(&mut [(&first, &mut a), (&second, &mut b)], &activations).unwrap();
+    assert_eq!(a, product(&cpu, &first, &input, Precision::Exact));
+    assert_eq!(b, product(&cpu, &second, &input, Precision::Exact));
+}
+
+#[test]
+fn unaligned_weights_multiply_too() {
+    let values = noise(8 * 48, 3);
+    let mut bytes = vec![0];
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    let shifted = Bytes::from_vec(bytes).slice(1..1 + values.len() * 4).unwrap();
+    let weights = Matrix::new(WeightFormat::F32, 8, 48, shifted).unwrap();
+    let input = noise(6 * 48, 4);
+    let cpu = Cpu::new(2).unwrap();
+    let aligned = Matrix::from_f32(8, 48, &values).unwrap();
+    assert_eq!(
+        product(&cpu, &weights, &input, Precision::Exact),
+        product(&cpu, &aligned, &input, Precision::Exact)
+    );
+}
+
+#[test]
+fn shapes_that_disagree_are_refused() {
+    let cpu = Cpu::new(1).unwrap();
+    let weights = matrix(WeightFormat::F32, 4, 8, 0);
+    assert!(cpu.activations(&[0.0; 9], 8, Precision::Exact).is_err());
+    assert!(cpu.activations(&[], 0, Precision::Exact).is_err());
+    let input = [0.0; 16];
+    let activations = cpu.activations(&input, 8, Precision::Exact).unwrap();
+    assert!(cpu.matmul(&weights, &activations, &mut [0.0; 7]).is_err());
+    assert!(cpu.matmul(&matrix(WeightFormat::F32, 4, 9, 0), &activations, &mut [0.0; 8]).is_err());
+    let none = cpu.activations(&[], 8, Precision::Exact).unwrap();
+    cpu.matmul(&weights, &none, &mut []).unwrap();
+}
