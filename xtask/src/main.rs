@@ -3,15 +3,22 @@
 //! A command that needs something (the model, the texts, the guests, the Python environment) prepares it first, so
 //! any of them works from a clean clone. Nothing here is part of the shipped program.
 
+mod bench;
+mod build;
 mod child;
 mod console;
+mod demo;
 mod download;
 mod guests;
+mod host;
 mod model;
 mod prerequisites;
 mod process;
 mod progress;
+mod promtool;
+mod python;
 mod setup;
+mod test;
 mod texts;
 mod wasm_toolchain;
 mod workspace;
@@ -37,6 +44,20 @@ enum Task {
     Setup,
     /// Build the guest components alone.
     Guests,
+    /// Serve SmolLM2, prune it with a policy that is deployed meanwhile, measure and serve the results.
+    Demo {
+        /// End after the table, instead of leaving the host running.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Run every test, end-to-end tests included.
+    Test,
+    /// Measure this program and llama.cpp in turn.
+    Bench {
+        /// Options for `bench/peers.py run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,5 +76,8 @@ fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Task::Setup => setup::run(&workspace),
         Task::Guests => guests::build(&workspace).map(drop),
+        Task::Demo { once } => demo::run(&workspace, once),
+        Task::Test => test::run(&workspace),
+        Task::Bench { arguments } => bench::run(&workspace, &arguments),
     }
 }

@@ -17,6 +17,16 @@ pub(crate) fn run(purpose: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command whose progress the user should see on standard error, and returns its standard output.
+pub(crate) fn result(purpose: &str, command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| could_not_start(purpose, command))?;
+    text_of_success(purpose, command, &output)
+}
+
 /// Runs a command whose output matters only when it fails, and returns its standard output.
 pub(crate) fn output(purpose: &str, command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| could_not_start(purpose, command))?;
@@ -24,7 +34,7 @@ pub(crate) fn output(purpose: &str, command: &mut Command) -> Result<String> {
 }
 
 /// The standard output of a command that has ended, or an error with the tail of what it said.
-pub(crate) fn text_of_success(purpose: &str, command: &Command, output: &Output) -> Result<String> {
+fn text_of_success(purpose: &str, command: &Command, output: &Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

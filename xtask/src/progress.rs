@@ -11,12 +11,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::console;
 
 const BYTES: &str = "         {msg} [{bar:30}] {bytes}/{total_bytes} {eta}";
+const STEPS: &str = "         {msg} [{bar:30}] {pos}/{len} {elapsed}";
 const WAITING: &str = "         {spinner} {msg} {elapsed}";
 const REDRAW: Duration = Duration::from_millis(120);
 
 /// A bar for a known number of bytes.
 pub(crate) fn bytes(message: &str, total: u64) -> ProgressBar {
     begin(ProgressBar::new(total), BYTES, message)
+}
+
+/// A bar for steps whose number becomes known later.
+pub(crate) fn steps(message: &str) -> ProgressBar {
+    begin(ProgressBar::new(0), STEPS, message)
 }
 
 /// A spinner for work whose length is unknown.

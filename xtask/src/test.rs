@@ -1,0 +1,55 @@
+//! `cargo xtask test`: every test of the project, with what the tests need.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+use crate::{build, console, process, promtool, python, setup};
+
+/// Prepares the guests, the model, the texts, Python and promtool, builds the host, runs all tests, and says how long
+/// each step took.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let mut times = Times::default();
+    times.measure("setup", || setup::run(workspace))?;
+    console::step("test: Python environment and promtool");
+    let python = times.measure("Python environment", || python::environment(workspace))?;
+    let promtool = times.measure("promtool", || promtool::find(workspace))?;
+    times.measure("build of the host", || build::espalier(workspace))?;
+    console::step("test: cargo test");
+    times.measure("cargo test", || {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--release", "--locked", "--workspace"]).current_dir(workspace.root());
+        // The end-to-end tests leave out what needs these when `cargo test` is run by hand.
+        cargo.env("ESPALIER_TEST_PYTHON", &python).env("ESPALIER_TEST_PROMTOOL", &promtool);
+        cargo
+            .env("ESPALIER_CACHE", workspace.cache())
+            .env("ESPALIER_COMPONENTS_DIR", workspace.built_guests());
+        process::run("pass the tests", &mut cargo)
+    })?;
+    times.show();
+    Ok(())
+}
+
+/// How long each step took.
+#[derive(Default)]
+struct Times {
+    steps: Vec<(&'static str, Duration)>,
+}
+
+impl Times {
+    fn measure<T>(&mut self, name: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = Instant::now();
+        let result = step();
+        self.steps.push((name, began.elapsed()));
+        result
+    }
+
+    fn show(&self) {
+        console::step("test: all passed");
+        for (name, time) in &self.steps {
+            console::note(&format!("{name:<20} {:>8}", console::elapsed(*time)));
+        }
+    }
+}
