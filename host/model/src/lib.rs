@@ -9,18 +9,22 @@ mod checkpoint;
 mod error;
 pub mod gguf;
 mod hugging_face;
+mod inspect;
 mod rope;
 pub mod safetensors;
 mod spec;
 mod stored_tensor;
+mod synth;
 mod tokenizer;
 
 pub use chat::{ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use error::ModelError;
 pub use hugging_face::{TensorPlan, write_hugging_face};
+pub use inspect::{FormatSum, Inspection, PartSums};
 pub use spec::{
     Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart, TensorSpec,
 };
 pub use stored_tensor::StoredTensor;
+pub use synth::{SynthShape, synthesize};
 pub use tokenizer::{EncodeOptions, TextStream, Tokenizer, TokenizerFiles};

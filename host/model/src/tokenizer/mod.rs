@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+pub(crate) use self::byte_level::character_of;
 pub use self::files::TokenizerFiles;
 pub use self::stream::TextStream;
 use crate::error::ModelError;
