@@ -1,1 +1,50 @@
-//! components
+//! Runs people's WebAssembly components inside the host: scoring policies, request routers, evaluation metrics.
+//!
+//! A component is checked against its world before anything of it runs, runs in a sandbox with nothing but the
+//! interfaces of `wit/kernels`, and is held to [`Limits`] that are enforced. Whatever it does (trap, loop, allocate
+//! without end, answer nonsense), the caller gets a [`ComponentError`] that names the component and its version, and
+//! the host goes on.
+//!
+//! Calls block and are meant for threads that may block; routers answer within microseconds.
+//!
+//! How the crate is organised: [`Host`] (engine, clock, linkers) loads a [`Component`]; [`ScoringPolicy`],
+//! [`RequestRouter`] and [`EvaluationMetric`] are what one can do with it; [`Deployments`] keeps versions and which of
+//! them is active in which slot. What components are told (the model's shape, traces, a scorer of text) is plain data
+//! that the crates above fill in; this crate knows no model.
+
+#[expect(unreachable_pub, reason = "generated; the WIT is the documentation")]
+mod bindings;
+
+mod artefacts;
+mod component;
+mod context;
+mod contract;
+mod deployments;
+mod error;
+mod host;
+mod identity;
+mod imports;
+mod inputs;
+mod instance;
+mod limits;
+mod lookup;
+mod metric;
+mod router;
+mod scoring;
+mod ticker;
+mod world;
+
+pub use component::{Component, LoadTime, ScoredUnit};
+pub use deployments::{Activation, ComponentRecord, Deployed, Deployments, Slot, SlotStatus};
+pub use error::{ComponentError, Limit};
+pub use host::Host;
+pub use identity::Identity;
+pub use inputs::{
+    LayerFacts, Measurement, ModelFacts, Probe, RouteRequest, TextScorer, Trace, Unit, VariantStatus,
+};
+pub use limits::{HostConfig, Limits};
+pub use lookup::{DIRECTORY_VARIABLE, find_component, read_component};
+pub use metric::EvaluationMetric;
+pub use router::RequestRouter;
+pub use scoring::{ScoringJob, ScoringPolicy};
+pub use world::World;

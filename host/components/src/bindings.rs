@@ -1,0 +1,69 @@
+//! Rust types generated from the WIT packages in `wit/`. The only file of this crate that knows the generator.
+//!
+//! Every host function may trap, because reaching a limit ends the call.
+
+/// The interfaces of `espalier:kernels`, which the host implements.
+pub mod kernels {
+    wasmtime::component::bindgen!({
+        inline: "
+            package espalier:host;
+            world imports {
+                import espalier:kernels/types@0.1.0;
+                import espalier:kernels/tensor@0.1.0;
+                import espalier:kernels/model@0.1.0;
+                import espalier:kernels/calibration@0.1.0;
+                import espalier:kernels/inference@0.1.0;
+                import espalier:kernels/text@0.1.0;
+                import espalier:kernels/telemetry@0.1.0;
+                import espalier:policy/types@0.1.0;
+            }
+        ",
+        path: ["../../wit/kernels", "../../wit/policy"],
+        imports: { default: trappable },
+        with: { "espalier:kernels/tensor.tensor": crate::context::HostTensor },
+    });
+}
+
+pub use kernels::espalier::kernels as interfaces;
+pub use kernels::espalier::policy::types as policy_types;
+
+/// The world `scoring-policy`.
+pub mod scoring {
+    wasmtime::component::bindgen!({
+        world: "espalier:policy/scoring-policy",
+        path: ["../../wit/kernels", "../../wit/policy"],
+        imports: { default: trappable },
+        with: {
+            "espalier:kernels": crate::bindings::interfaces,
+            "espalier:policy/types": crate::bindings::policy_types,
+        },
+    });
+}
+
+/// The world `request-router`.
+pub mod routing {
+    wasmtime::component::bindgen!({
+        world: "espalier:policy/request-router",
+        path: ["../../wit/kernels", "../../wit/policy"],
+        imports: { default: trappable },
+        with: {
+            "espalier:kernels": crate::bindings::interfaces,
+            "espalier:policy/types": crate::bindings::policy_types,
+        },
+    });
+}
+
+/// The world `evaluation-metric`.
+pub mod metric {
+    wasmtime::component::bindgen!({
+        world: "espalier:policy/evaluation-metric",
+        path: ["../../wit/kernels", "../../wit/policy"],
+        imports: { default: trappable },
+        with: {
+            "espalier:kernels": crate::bindings::interfaces,
+            "espalier:policy/types": crate::bindings::policy_types,
+        },
+    });
+}
+
+pub use routing::exports::espalier::policy::routing as exports_of_routing;

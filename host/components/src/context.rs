@@ -1,0 +1,202 @@
+//! What one instance holds in the host: its tensors, its inputs, and the account of what it uses.
+//!
+//! A context is the data of one wasmtime store. Every host function runs through [`Context::host_call`], which counts
+//! it, checks the call's wall time and gives the time inside it back to the guest. Memory and tables are limited by
+//! the [`ResourceLimiter`] implementation; tensors by [`Context::keep`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use espalier_kernels::Tensor;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
+
+use crate::error::Limit;
+use crate::{Limits, ModelFacts, TextScorer};
+
+/// What the bookkeeping of a tensor costs beside its values, counted so that empty tensors are not free.
+const TENSOR_OVERHEAD: usize = 128;
+
+/// A tensor behind a guest's handle.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct HostTensor {
+    values: Arc<Tensor>,
+    /// Whether it counts towards the guest's quota and may be changed; traces do neither.
+    owned: bool,
+}
+
+/// The state of one instance.
+pub(crate) struct Context {
+    pub(crate) facts: Option<Arc<ModelFacts>>,
+    pub(crate) scorer: Option<Arc<dyn TextScorer>>,
+    pub(crate) limits: Arc<Limits>,
+    /// `name@version`, or the digest before that is known.
+    pub(crate) label: Arc<str>,
+    pub(crate) account: Account,
+    table: ResourceTable,
+    memory_bytes: usize,
+    table_elements: usize,
+    tensor_bytes: usize,
+    tensors: usize,
+}
+
+/// What one call has used so far.
+pub(crate) struct Account {
+    started: Instant,
+    in_host: Duration,
+    host_calls: u64,
+    pub(crate) log_lines: u64,
+}
+
+impl Account {
+    fn new() -> Self {
+        Self { started: Instant::now(), in_host: Duration::ZERO, host_calls: 0, log_lines: 0 }
+    }
+}
+
+impl Context {
+    pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>) -> Self {
+        Self {
+            facts: None,
+            scorer: None,
+            limits,
+            label,
+            account: Account::new(),
+            table: ResourceTable::new(),
+            memory_bytes: 0,
+            table_elements: 0,
+            tensor_bytes: 0,
+            tensors: 0,
+        }
+    }
+
+    /// Starts the account of a new call.
+    pub(crate) fn begin_call(&mut self) {
+        self.account = Account::new();
+    }
+
+    /// Runs the body of a host function.
+    pub(crate) fn host_call<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let entered = Instant::now();
+        self.account.host_calls += 1;
+        if self.account.host_calls > self.limits.host_calls {
+            return Err(Limit::HostCalls(self.limits.host_calls).into());
+        }
+        if entered.duration_since(self.account.started) > self.limits.wall_time {
+            return Err(Limit::WallTime(self.limits.wall_time).into());
+        }
+        let answer = body(self);
+        self.account.in_host += entered.elapsed();
+        answer
+    }
+
+    /// The epoch callback: lets the guest go on for one more tick unless a time limit is reached.
+    pub(crate) fn check_time(store: StoreContextMut<'_, Self>) -> wasmtime::Result<UpdateDeadline> {
+        let context = store.data();
+        let elapsed = context.account.started.elapsed();
+        if elapsed.saturating_sub(context.account.in_host) > context.limits.guest_time {
+            return Err(Limit::GuestTime(context.limits.guest_time).into());
+        }
+        if elapsed > context.limits.wall_time {
+            return Err(Limit::WallTime(context.limits.wall_time).into());
+        }
+        Ok(UpdateDeadline::Continue(1))
+    }
+
+    /// Fails unless the guest's quota has room for a further tensor with so many values. Asked before the values are
+    /// allocated, so that the quota bounds the host's memory too.
+    pub(crate) fn reserve(&self, values: usize) -> wasmtime::Result<()> {
+        let wanted = self.tensor_bytes.saturating_add(tensor_bytes(values));
+        if wanted > self.limits.tensor_bytes {
+            return Err(Limit::TensorBytes { wanted, allowed: self.limits.tensor_bytes }.into());
+        }
+        if self.tensors >= self.limits.tensors {
+            return Err(Limit::Tensors(self.limits.tensors).into());
+        }
+        Ok(())
+    }
+
+    /// Gives the guest a tensor that it made.
+    pub(crate) fn keep(&mut self, tensor: Tensor) -> wasmtime::Result<Resource<HostTensor>> {
+        let bytes = tensor_bytes(tensor.values().len());
+        self.reserve(tensor.values().len())?;
+        let handle = self.table.push(HostTensor { values: Arc::new(tensor), owned: true })?;
+        self.tensor_bytes += bytes;
+        self.tensors += 1;
+        Ok(handle)
+    }
+
+    /// Lends the guest a tensor for one call.
+    pub(crate) fn lend(&mut self, tensor: Arc<Tensor>) -> wasmtime::Result<Resource<HostTensor>> {
+        Ok(self.table.push(HostTensor { values: tensor, owned: false })?)
+    }
+
+    /// The tensor behind a handle.
+    pub(crate) fn tensor(&self, handle: &Resource<HostTensor>) -> wasmtime::Result<Arc<Tensor>> {
+        Ok(Arc::clone(&self.table.get(handle)?.values))
+    }
+
+    /// Puts a tensor of the same size in the place of another; not in that of a trace, which is the host's.
+    pub(crate) fn replace(
+        &mut self,
+        handle: &Resource<HostTensor>,
+        tensor: Tensor,
+    ) -> wasmtime::Result<bool> {
+        let entry = self.table.get_mut(handle)?;
+        if entry.owned {
+            entry.values = Arc::new(tensor);
+        }
+        Ok(entry.owned)
+    }
+
+    /// Takes a tensor back and returns its room to the quota.
+    pub(crate) fn release(&mut self, handle: Resource<HostTensor>) -> wasmtime::Result<()> {
+        let entry = self.table.delete(handle)?;
+        if entry.owned {
+            self.tensor_bytes = self.tensor_bytes.saturating_sub(tensor_bytes(entry.values.values().len()));
+            self.tensors = self.tensors.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+fn tensor_bytes(values: usize) -> usize {
+    values.saturating_mul(size_of::<f32>()).saturating_add(TENSOR_OVERHEAD)
+}
+
+impl ResourceLimiter for Context {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limits.memory_bytes {
+            // A trap rather than a refusal that the guest could handle: what follows an exhausted memory in the guest
+            // is an abort that no longer says why.
+            return Err(Limit::Memory { wanted, allowed: self.limits.memory_bytes }.into());
+        }
+        self.memory_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limits.table_elements {
+            return Err(Limit::TableElements { wanted, allowed: self.limits.table_elements }.into());
+        }
+        self.table_elements = wanted;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.instances
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.instances
+    }
+}

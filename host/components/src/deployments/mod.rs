@@ -1,0 +1,302 @@
+//! Which components a host has, and which of them is active where.
+//!
+//! A component is deployed once per content and activated in a slot by compare-and-set. Everything is in the state
+//! directory before a call returns, each change in one transaction, so a kill at any point leaves the last state that
+//! was reached. Calls that are under way when another component is activated finish on the one that they started on:
+//! what this module hands out stays valid for as long as its holder keeps it.
+
+mod records;
+mod slot;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use espalier_state::{Digest, Revision, State};
+use serde::Serialize;
+
+pub use self::records::{Activation, ComponentRecord};
+pub use self::slot::Slot;
+use crate::artefacts::Artefacts;
+use crate::{
+    Component, ComponentError, EvaluationMetric, Host, LoadTime, RequestRouter, ScoringPolicy, World,
+    find_component, read_component,
+};
+
+/// The deployed components of one state directory. Clones share them.
+#[derive(Clone)]
+pub struct Deployments {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Host,
+    state: State,
+    active: RwLock<BTreeMap<Slot, Active>>,
+    /// Components that were loaded in this process, by digest.
+    loaded: Mutex<HashMap<Digest, Component>>,
+    /// Held while blobs and their records change together.
+    storing: Mutex<()>,
+}
+
+struct Active {
+    activation: Activation,
+    running: Result<Running, String>,
+}
+
+#[derive(Clone)]
+enum Running {
+    Router(Arc<RequestRouter>),
+    Scoring(Arc<ScoringPolicy>),
+    Metric(Arc<EvaluationMetric>),
+}
+
+/// What a deployment did.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// The component.
+    pub record: ComponentRecord,
+    /// Whether it is new; deploying the same content again changes nothing.
+    pub created: bool,
+    /// How long it took to get ready.
+    pub load_time: LoadTime,
+}
+
+/// A slot with what is active in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SlotStatus {
+    /// The activation in force.
+    #[serde(flatten)]
+    pub activation: Activation,
+    /// Why the component cannot be used, if it could not be loaded at the host's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Deployments {
+    /// Opens the deployments of a state directory and loads what is active. A component that cannot be loaded leaves
+    /// its slot unusable, which [`Deployments::slots`] shows; the others are not affected.
+    pub fn open(host: Host, state: State) -> Result<Self, ComponentError> {
+        state.migrate("deployments", &records::TABLES)?;
+        let current = state.with_connection(|connection| records::current_activations(connection))?;
+        let inner = Inner {
+            host,
+            state,
+            active: RwLock::default(),
+            loaded: Mutex::default(),
+            storing: Mutex::default(),
+        };
+        let deployments = Self { inner: Arc::new(inner) };
+        for activation in current {
+            let loaded = deployments.load_deployed(activation.digest, &activation.component);
+            let running = loaded.and_then(|component| Running::new(&activation.slot, component));
+            let running = running.map_err(|error| {
+                tracing::error!(slot = %activation.slot, "the active component cannot be used: {error}");
+                error.to_string()
+            });
+            deployments.put_in_force(activation, running);
+        }
+        Ok(deployments)
+    }
+
+    /// Compiles, checks, describes and stores a component. `label` names it in errors until it has named itself.
+    pub fn deploy(
+        &self,
+        label: &str,
+        bytes: &[u8],
+        expected: Option<World>,
+    ) -> Result<Deployed, ComponentError> {
+        let component = self.load(label, bytes, expected)?;
+        let storing = self.inner.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.state.blobs().put(bytes)?;
+        let created =
+            self.inner.state.write(|transaction| records::insert_component(transaction, &component))?;
+        drop(storing);
+        let record = self.inspect(&component.digest().to_string())?;
+        if created {
+            tracing::info!(component = %record.label(), digest = %record.digest, "deployed");
+        }
+        Ok(Deployed { record, created, load_time: component.load_time() })
+    }
+
+    /// Makes a deployed component the active one of a slot. With `expected`, only if the slot is at that revision
+    /// (0 for a slot that never had a component).
+    pub fn activate(
+        &self,
+        slot: &Slot,
+        reference: &str,
+        expected: Option<Revision>,
+    ) -> Result<Activation, ComponentError> {
+        let record = self.inspect(reference)?;
+        if record.world != slot.world() {
+            return Err(ComponentError::WrongSlot {
+                component: record.label(),
+                found: record.world,
+                slot: slot.to_string(),
+                expected: slot.world(),
+            });
+        }
+        let component = self.load_deployed(record.digest, &record.label())?;
+        // Ready before it is recorded: what is recorded as active has been seen to work.
+        let running = Running::new(slot, component.clone())?;
+        let activation = self
+            .inner
+            .state
+            .write(|transaction| records::insert_activation(transaction, slot, &component, expected))?;
+        tracing::info!(%slot, component = %activation.component, revision = %activation.revision, "activated");
+        self.put_in_force(activation.clone(), Ok(running));
+        Ok(activation)
+    }
+
+    /// Activates once more what was active at the revision `to`, or before the component that is active now.
+    pub fn roll_back(
+        &self,
+        slot: &Slot,
+        to: Option<Revision>,
+        expected: Option<Revision>,
+    ) -> Result<Activation, ComponentError> {
+        let history = self.history(slot)?;
+        let Some(newest) = history.first() else {
+            return Err(ComponentError::SlotEmpty(slot.to_string()));
+        };
+        let target = match to {
+            Some(revision) => history.iter().find(|activation| activation.revision == revision),
+            None => history.iter().find(|activation| activation.digest != newest.digest),
+        };
+        let target = target.ok_or_else(|| ComponentError::NothingEarlier(slot.to_string()))?;
+        // The decision rests on the history that was read, so it holds only for that revision.
+        self.activate(slot, &target.digest.to_string(), Some(expected.unwrap_or(newest.revision)))
+    }
+
+    /// All deployed components.
+    pub fn components(&self) -> Result<Vec<ComponentRecord>, ComponentError> {
+        self.inner.state.with_connection(|connection| records::all_components(connection))
+    }
+
+    /// One deployed component: `name@version`, a name with a single version, a digest, or its first eight or more
+    /// digits.
+    pub fn inspect(&self, reference: &str) -> Result<ComponentRecord, ComponentError> {
+        self.inner.state.with_connection(|connection| records::find_component(connection, reference))
+    }
+
+    /// Every slot that has a component.
+    pub fn slots(&self) -> Vec<SlotStatus> {
+        let status = |active: &Active| SlotStatus {
+            activation: active.activation.clone(),
+            problem: active.running.as_ref().err().cloned(),
+        };
+        self.active().values().map(status).collect()
+    }
+
+    /// All activations of a slot, newest first.
+    pub fn history(&self, slot: &Slot) -> Result<Vec<Activation>, ComponentError> {
+        self.inner.state.with_connection(|connection| records::history(connection, slot))
+    }
+
+    /// Removes a component that is active nowhere, with its file and its compiled code.
+    pub fn remove(&self, reference: &str) -> Result<ComponentRecord, ComponentError> {
+        let _storing = self.inner.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.inner.state.write(|transaction| {
+            let record = records::find_component(transaction, reference)?;
+            if !record.active_in.is_empty() {
+                let slots: Vec<_> = record.active_in.iter().map(Slot::to_string).collect();
+                return Err(ComponentError::InUse { component: record.label(), slots: slots.join(", ") });
+            }
+            records::delete_component(transaction, record.digest)?;
+            Ok(record)
+        })?;
+        self.loaded().remove(&record.digest);
+        Artefacts::remove(&self.inner.state, record.digest)?;
+        self.inner.state.blobs().remove(record.digest)?;
+        tracing::info!(component = %record.label(), "removed");
+        Ok(record)
+    }
+
+    /// The active router, if there is one that can be used.
+    pub fn router(&self) -> Option<Arc<RequestRouter>> {
+        match self.active().get(&Slot::Router).map(|active| &active.running) {
+            Some(Ok(Running::Router(router))) => Some(Arc::clone(router)),
+            _ => None,
+        }
+    }
+
+    /// The scoring policy of this name: the active one of the slot `scoring/NAME`, else the built-in one.
+    pub fn scoring_policy(&self, name: &str) -> Result<Arc<ScoringPolicy>, ComponentError> {
+        match self.running(&Slot::Scoring(name.to_owned()))? {
+            Some(Running::Scoring(policy)) => Ok(policy),
+            _ => ScoringPolicy::new(self.load_built_in(name, World::ScoringPolicy)?).map(Arc::new),
+        }
+    }
+
+    /// The metric of this name: the active one of the slot `metric/NAME`, else the built-in one.
+    pub fn evaluation_metric(&self, name: &str) -> Result<Arc<EvaluationMetric>, ComponentError> {
+        match self.running(&Slot::Metric(name.to_owned()))? {
+            Some(Running::Metric(metric)) => Ok(metric),
+            _ => EvaluationMetric::new(self.load_built_in(name, World::EvaluationMetric)?).map(Arc::new),
+        }
+    }
+
+    fn running(&self, slot: &Slot) -> Result<Option<Running>, ComponentError> {
+        match self.active().get(slot) {
+            None => Ok(None),
+            Some(Active { running: Ok(running), .. }) => Ok(Some(running.clone())),
+            Some(Active { running: Err(problem), activation }) => Err(ComponentError::Unsupported {
+                component: activation.component.clone(),
+                problem: format!("is active in {slot} and could not be loaded: {problem}"),
+            }),
+        }
+    }
+
+    fn put_in_force(&self, activation: Activation, running: Result<Running, String>) {
+        let mut active = self.inner.active.write().unwrap_or_else(PoisonError::into_inner);
+        // Of two activations that were recorded at almost the same time, the later one stays.
+        let newer =
+            active.get(&activation.slot).is_none_or(|old| old.activation.revision < activation.revision);
+        if newer {
+            active.insert(activation.slot.clone(), Active { activation, running });
+        }
+    }
+
+    fn load_deployed(&self, digest: Digest, label: &str) -> Result<Component, ComponentError> {
+        if let Some(component) = self.loaded().get(&digest) {
+            return Ok(component.clone());
+        }
+        let bytes = self.inner.state.blobs().get(digest)?;
+        self.load(label, &bytes, None)
+    }
+
+    fn load_built_in(&self, name: &str, world: World) -> Result<Component, ComponentError> {
+        let path = find_component(name)?;
+        self.load(&path.display().to_string(), &read_component(&path)?, Some(world))
+    }
+
+    fn load(&self, label: &str, bytes: &[u8], expected: Option<World>) -> Result<Component, ComponentError> {
+        let known = self.loaded().get(&Digest::of(bytes)).cloned();
+        if let Some(component) =
+            known.filter(|component| expected.is_none_or(|world| component.world() == world))
+        {
+            return Ok(component);
+        }
+        // Not under the lock: compiling takes long, and doing it twice does no harm.
+        let component = self.inner.host.load(label, bytes, expected)?;
+        self.loaded().insert(component.digest(), component.clone());
+        Ok(component)
+    }
+
+    fn active(&self) -> RwLockReadGuard<'_, BTreeMap<Slot, Active>> {
+        self.inner.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<Digest, Component>> {
+        self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn new(slot: &Slot, component: Component) -> Result<Self, ComponentError> {
+        match slot {
+            Slot::Router => RequestRouter::new(component).map(|router| Self::Router(Arc::new(router))),
+            Slot::Scoring(_) => ScoringPolicy::new(component).map(|policy| Self::Scoring(Arc::new(policy))),
+            Slot::Metric(_) => EvaluationMetric::new(component).map(|metric| Self::Metric(Arc::new(metric))),
+        }
+    }
+}

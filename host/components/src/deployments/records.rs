@@ -1,0 +1,245 @@
+//! What the database knows of components and slots.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use espalier_state::rusqlite::{self, Connection, OptionalExtension as _, Row, Transaction, params};
+use espalier_state::{Digest, Revision, StateError, advance_revision};
+use serde::Serialize;
+
+use super::slot::Slot;
+use crate::{Component, ComponentError, World};
+
+pub(super) const TABLES: [&str; 1] = ["
+    CREATE TABLE components (
+        digest TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        summary TEXT NOT NULL,
+        world TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        UNIQUE (name, version)
+    ) STRICT;
+    CREATE TABLE activations (
+        slot TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        component TEXT NOT NULL,
+        label TEXT NOT NULL,
+        activated INTEGER NOT NULL,
+        PRIMARY KEY (slot, revision)
+    ) STRICT;
+"];
+
+const COMPONENT_COLUMNS: &str = "digest, name, version, summary, world, size, created";
+const ACTIVATION_COLUMNS: &str = "slot, revision, component, label, activated";
+
+/// A deployed component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ComponentRecord {
+    /// The name that it gives itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its own sentence about itself.
+    pub summary: String,
+    /// Its world.
+    pub world: World,
+    /// The SHA-256 of its file.
+    pub digest: Digest,
+    /// The size of its file in bytes.
+    pub size: u64,
+    /// When it was deployed, in seconds since 1970.
+    pub created: u64,
+    /// The slots in which it is active.
+    pub active_in: Vec<Slot>,
+}
+
+impl ComponentRecord {
+    /// `name@version`.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// Whether the text names this component: `name@version`, the name, or eight or more first digits of the digest.
+    fn answers_to(&self, reference: &str) -> bool {
+        self.label() == reference
+            || self.name == reference
+            || (reference.len() >= 8 && self.digest.to_string().starts_with(reference))
+    }
+}
+
+/// One activation of a component in a slot; the newest is the one in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Activation {
+    /// The slot.
+    pub slot: Slot,
+    /// The slot's revision, counted from 1.
+    pub revision: Revision,
+    /// The component's digest.
+    pub digest: Digest,
+    /// The component's name and version.
+    pub component: String,
+    /// When, in seconds since 1970.
+    pub activated: u64,
+}
+
+pub(super) fn all_components(connection: &Connection) -> Result<Vec<ComponentRecord>, ComponentError> {
+    let select = format!("SELECT {COMPONENT_COLUMNS} FROM components ORDER BY name, created, version");
+    let mut records: Vec<ComponentRecord> = rows(connection, &select, &[], component_row)?;
+    let active = current_activations(connection)?;
+    for record in &mut records {
+        let slots = active.iter().filter(|activation| activation.digest == record.digest);
+        record.active_in = slots.map(|activation| activation.slot.clone()).collect();
+    }
+    Ok(records)
+}
+
+/// The one component that a reference names.
+pub(super) fn find_component(
+    connection: &Connection,
+    reference: &str,
+) -> Result<ComponentRecord, ComponentError> {
+    let mut fitting = all_components(connection)?;
+    fitting.retain(|record| record.answers_to(reference));
+    match fitting.pop() {
+        None => Err(ComponentError::NotDeployed(reference.to_owned())),
+        Some(record) if fitting.is_empty() => Ok(record),
+        Some(record) => {
+            fitting.push(record);
+            let found: Vec<_> = fitting.iter().map(ComponentRecord::label).collect();
+            Err(ComponentError::Ambiguous { reference: reference.to_owned(), found: found.join(", ") })
+        }
+    }
+}
+
+/// Records a component; says whether it is new.
+pub(super) fn insert_component(
+    transaction: &Transaction<'_>,
+    component: &Component,
+) -> Result<bool, ComponentError> {
+    let identity = component.identity();
+    let digest = component.digest().to_string();
+    let taken: Option<String> = transaction
+        .query_row(
+            "SELECT digest FROM components WHERE name = ?1 AND version = ?2",
+            params![identity.name, identity.version],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(StateError::from)?;
+    if let Some(found) = taken {
+        if found == digest {
+            return Ok(false);
+        }
+        return Err(ComponentError::VersionTaken { component: identity.to_string(), found, offered: digest });
+    }
+    let size = i64::try_from(component.size()).unwrap_or(i64::MAX);
+    let world = component.world().name();
+    transaction
+        .execute(
+            &format!("INSERT INTO components ({COMPONENT_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+            params![digest, identity.name, identity.version, identity.summary, world, size, now()],
+        )
+        .map_err(StateError::from)?;
+    Ok(true)
+}
+
+pub(super) fn delete_component(transaction: &Transaction<'_>, digest: Digest) -> Result<(), StateError> {
+    transaction.execute("DELETE FROM components WHERE digest = ?1", [digest.to_string()])?;
+    Ok(())
+}
+
+/// Makes a deployed component the active one of a slot.
+pub(super) fn insert_activation(
+    transaction: &Transaction<'_>,
+    slot: &Slot,
+    component: &Component,
+    expected: Option<Revision>,
+) -> Result<Activation, ComponentError> {
+    let digest = component.digest();
+    // It may have been removed since the caller looked it up.
+    let select = "SELECT EXISTS (SELECT 1 FROM components WHERE digest = ?1)";
+    let deployed: bool =
+        transaction.query_row(select, [digest.to_string()], |row| row.get(0)).map_err(StateError::from)?;
+    if !deployed {
+        return Err(ComponentError::NotDeployed(component.label().to_owned()));
+    }
+    let revision = advance_revision(transaction, &format!("slot {slot}"), expected)?;
+    let activated = now();
+    let label = component.label().to_owned();
+    transaction
+        .execute(
+            &format!("INSERT INTO activations ({ACTIVATION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)"),
+            params![slot.to_string(), revision, digest.to_string(), label, activated],
+        )
+        .map_err(StateError::from)?;
+    let activated = u64::try_from(activated).unwrap_or(0);
+    Ok(Activation { slot: slot.clone(), revision, digest, component: label, activated })
+}
+
+/// The activation in force in each slot.
+pub(super) fn current_activations(connection: &Connection) -> Result<Vec<Activation>, ComponentError> {
+    let newest = "(SELECT max(revision) FROM activations AS other WHERE other.slot = activations.slot)";
+    let select =
+        format!("SELECT {ACTIVATION_COLUMNS} FROM activations WHERE revision = {newest} ORDER BY slot");
+    rows(connection, &select, &[], activation_row)
+}
+
+/// All activations of a slot, newest first.
+pub(super) fn history(connection: &Connection, slot: &Slot) -> Result<Vec<Activation>, ComponentError> {
+    let select =
+        format!("SELECT {ACTIVATION_COLUMNS} FROM activations WHERE slot = ?1 ORDER BY revision DESC");
+    rows(connection, &select, &[&slot.to_string()], activation_row)
+}
+
+fn rows<T>(
+    connection: &Connection,
+    select: &str,
+    parameters: &[&dyn rusqlite::ToSql],
+    parse: impl Fn(&Row<'_>) -> Result<T, ComponentError>,
+) -> Result<Vec<T>, ComponentError> {
+    let mut statement = connection.prepare(select).map_err(StateError::from)?;
+    let mut rows = statement.query(parameters).map_err(StateError::from)?;
+    let mut parsed = Vec::new();
+    while let Some(row) = rows.next().map_err(StateError::from)? {
+        parsed.push(parse(row)?);
+    }
+    Ok(parsed)
+}
+
+fn component_row(row: &Row<'_>) -> Result<ComponentRecord, ComponentError> {
+    Ok(ComponentRecord {
+        name: column(row, "name")?,
+        version: column(row, "version")?,
+        summary: column(row, "summary")?,
+        world: column::<String>(row, "world")?.parse()?,
+        digest: column::<String>(row, "digest")?.parse()?,
+        size: number(row, "size")?,
+        created: number(row, "created")?,
+        active_in: Vec::new(),
+    })
+}
+
+fn activation_row(row: &Row<'_>) -> Result<Activation, ComponentError> {
+    Ok(Activation {
+        slot: column::<String>(row, "slot")?.parse()?,
+        revision: column(row, "revision")?,
+        digest: column::<String>(row, "component")?.parse()?,
+        component: column(row, "label")?,
+        activated: number(row, "activated")?,
+    })
+}
+
+fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, StateError> {
+    Ok(row.get(name)?)
+}
+
+fn number(row: &Row<'_>, name: &str) -> Result<u64, StateError> {
+    Ok(u64::try_from(column::<i64>(row, name)?).unwrap_or(0))
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,39 @@
+//! The host's side of `espalier:kernels`: one file per interface.
+//!
+//! Arguments come from untrusted guests. What the WIT documents as an error is returned to the guest; what ends the
+//! call (a limit, a failed input) is an `Err` of the outer result.
+#![deny(clippy::indexing_slicing)]
+
+mod inference;
+mod model;
+mod telemetry;
+mod tensor;
+mod text;
+
+use wasmtime::component::Linker;
+
+use crate::World;
+use crate::bindings::{self, interfaces};
+use crate::context::Context;
+
+pub(crate) use model::shape as model_shape;
+
+/// Gives the linker what the world imports, and nothing else.
+pub(crate) fn link(world: World, linker: &mut Linker<Context>) -> wasmtime::Result<()> {
+    type Data = wasmtime::component::HasSelf<Context>;
+    match world {
+        World::ScoringPolicy => {
+            bindings::scoring::ScoringPolicy::add_to_linker::<_, Data>(linker, |context| context)
+        }
+        World::RequestRouter => {
+            bindings::routing::RequestRouter::add_to_linker::<_, Data>(linker, |context| context)
+        }
+        World::EvaluationMetric => {
+            bindings::metric::EvaluationMetric::add_to_linker::<_, Data>(linker, |context| context)
+        }
+    }
+}
+
+impl interfaces::types::Host for Context {}
+impl interfaces::calibration::Host for Context {}
+impl crate::bindings::policy_types::Host for Context {}

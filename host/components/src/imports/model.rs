@@ -1,0 +1,77 @@
+//! `espalier:kernels/model`.
+
+use crate::bindings::interfaces::model::{Host, LayerShape, ModelShape};
+use crate::bindings::interfaces::types::{Error, Unit as GuestUnit};
+use crate::context::Context;
+use crate::{ModelFacts, Unit};
+
+impl Host for Context {
+    fn shape(&mut self) -> wasmtime::Result<ModelShape> {
+        self.host_call(|context| match &context.facts {
+            Some(facts) => Ok(shape(facts)),
+            None => Err(wasmtime::Error::msg("there is no model to describe in this call")),
+        })
+    }
+
+    fn parameters_per_unit(&mut self, layer: u32, unit: GuestUnit) -> wasmtime::Result<Result<u64, Error>> {
+        self.host_call(|context| {
+            let Some(facts) = &context.facts else {
+                return Ok(Err(Error::Unavailable("there is no model in this call".to_owned())));
+            };
+            let layers = facts.layers.len();
+            let unit = Unit::from(unit);
+            Ok(match usize::try_from(layer).ok().and_then(|layer| facts.layers.get(layer)) {
+                None => Err(Error::InvalidArgument(format!("layer {layer} of a model with {layers} layers"))),
+                Some(found) => found
+                    .parameters_per_unit
+                    .get(&unit)
+                    .copied()
+                    .ok_or_else(|| Error::Unavailable(format!("layer {layer} has no unit \"{unit}\""))),
+            })
+        })
+    }
+}
+
+/// The shape in the guest's words.
+pub(crate) fn shape(facts: &ModelFacts) -> ModelShape {
+    let layers = facts.layers.iter();
+    ModelShape {
+        architecture: facts.architecture.clone(),
+        hidden_size: facts.hidden_size,
+        vocab_size: facts.vocab_size,
+        head_dim: facts.head_dim,
+        layers: layers
+            .map(|layer| LayerShape {
+                heads: layer.heads,
+                kv_heads: layer.kv_heads,
+                ffn_size: layer.ffn_size,
+            })
+            .collect(),
+    }
+}
+
+impl From<GuestUnit> for Unit {
+    fn from(unit: GuestUnit) -> Self {
+        match unit {
+            GuestUnit::Layer => Self::Layer,
+            GuestUnit::Head => Self::Head,
+            GuestUnit::KvGroup => Self::KvGroup,
+            GuestUnit::FfnChannel => Self::FfnChannel,
+            GuestUnit::Expert => Self::Expert,
+            GuestUnit::ExpertChannel => Self::ExpertChannel,
+        }
+    }
+}
+
+impl From<Unit> for GuestUnit {
+    fn from(unit: Unit) -> Self {
+        match unit {
+            Unit::Layer => Self::Layer,
+            Unit::Head => Self::Head,
+            Unit::KvGroup => Self::KvGroup,
+            Unit::FfnChannel => Self::FfnChannel,
+            Unit::Expert => Self::Expert,
+            Unit::ExpertChannel => Self::ExpertChannel,
+        }
+    }
+}

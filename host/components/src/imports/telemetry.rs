@@ -1,0 +1,29 @@
+//! `espalier:kernels/telemetry`.
+
+use crate::bindings::interfaces::telemetry::{Host, Level};
+use crate::context::Context;
+use crate::identity::shortened;
+
+impl Host for Context {
+    fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.host_call(|context| {
+            context.account.log_lines += 1;
+            let limit = context.limits.log_lines;
+            if context.account.log_lines > limit {
+                if context.account.log_lines == limit + 1 {
+                    tracing::warn!(component = %context.label, "further log lines of this call are dropped after {limit}");
+                }
+                return Ok(());
+            }
+            let component = &*context.label;
+            let message = shortened(&message, context.limits.log_line_length);
+            match level {
+                Level::Debug => tracing::debug!(component, "{message}"),
+                Level::Info => tracing::info!(component, "{message}"),
+                Level::Warning => tracing::warn!(component, "{message}"),
+                Level::Error => tracing::error!(component, "{message}"),
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! How much a component may use. All of it is enforced.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The limits of one component instance and of each call into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How long one call may compute in the guest. Time inside host calls is given back.
+    pub guest_time: Duration,
+    /// How long one call may take in all. Checked whenever the guest runs or calls the host, so a host call that is
+    /// under way is finished first.
+    pub wall_time: Duration,
+    /// How many host calls one call may make.
+    pub host_calls: u64,
+    /// The size of all linear memories together, in bytes.
+    pub memory_bytes: usize,
+    /// The size of all tables together, in elements.
+    pub table_elements: usize,
+    /// Core instances inside the component, tables and memories: so many of each.
+    pub instances: usize,
+    /// The tensors that the guest made and holds, in bytes.
+    pub tensor_bytes: usize,
+    /// How many such tensors it may hold.
+    pub tensors: usize,
+    /// How many values `tensor.read` hands out at most.
+    pub read_values: usize,
+    /// Lists and strings that cross from the guest to the host in one crossing, in bytes.
+    pub crossing_bytes: usize,
+    /// Log lines of one call; further ones are dropped and counted.
+    pub log_lines: u64,
+    /// The length of a log line in characters; the rest is cut.
+    pub log_line_length: usize,
+}
+
+impl Limits {
+    /// For routers, which sit in the path of every request.
+    pub const fn router() -> Self {
+        Self {
+            guest_time: Duration::from_millis(100),
+            wall_time: Duration::from_millis(500),
+            host_calls: 100,
+            memory_bytes: 64 << 20,
+            table_elements: 20_000,
+            instances: 32,
+            tensor_bytes: 0,
+            tensors: 0,
+            read_values: 0,
+            crossing_bytes: 256 << 10,
+            log_lines: 4,
+            log_line_length: 1_000,
+        }
+    }
+
+    /// For scoring policies: one call sees one sequence in one layer.
+    pub const fn scoring() -> Self {
+        Self {
+            guest_time: Duration::from_secs(10),
+            wall_time: Duration::from_secs(120),
+            host_calls: 100_000,
+            memory_bytes: 256 << 20,
+            table_elements: 20_000,
+            instances: 32,
+            tensor_bytes: 512 << 20,
+            tensors: 100_000,
+            read_values: 65_536,
+            crossing_bytes: 32 << 20,
+            log_lines: 100,
+            log_line_length: 4_000,
+        }
+    }
+
+    /// For metrics: one call measures a whole text, most of it inside host calls.
+    pub const fn metric() -> Self {
+        Self {
+            guest_time: Duration::from_secs(120),
+            wall_time: Duration::from_secs(24 * 3600),
+            host_calls: 10_000_000,
+            tensor_bytes: 0,
+            tensors: 0,
+            read_values: 65_536,
+            ..Self::scoring()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::scoring()
+    }
+}
+
+/// How a [`Host`](crate::Host) is set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostConfig {
+    /// The limits of routers.
+    pub router: Limits,
+    /// The limits of scoring policies.
+    pub scoring: Limits,
+    /// The limits of metrics.
+    pub metric: Limits,
+    /// The largest component file, in bytes.
+    pub component_bytes: usize,
+    /// The stack of WebAssembly code, in bytes.
+    pub stack_bytes: usize,
+    /// How many instances can live at once when the pooling allocator is in use.
+    pub pooled_instances: u32,
+    /// How often running guests are checked against their deadline.
+    pub tick: Duration,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            router: Limits::router(),
+            scoring: Limits::scoring(),
+            metric: Limits::metric(),
+            component_bytes: 64 << 20,
+            stack_bytes: 512 << 10,
+            pooled_instances: 64,
+            tick: Duration::from_millis(5),
+        }
+    }
+}

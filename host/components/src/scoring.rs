@@ -1,0 +1,196 @@
+//! Scoring policies: traces in, one score per unit out.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Resource, ResourceAny};
+
+use crate::bindings::interfaces::calibration::Trace as GuestTrace;
+use crate::bindings::interfaces::types::Probe as GuestProbe;
+use crate::bindings::scoring::ScoringPolicy as Bindings;
+use crate::component::{Component, Prepared, ScoredUnit};
+use crate::identity::shortened;
+use crate::imports::model_shape;
+use crate::instance::Instance;
+use crate::{ComponentError, Identity, ModelFacts, Probe, Trace, Unit, World};
+
+/// A component of the world `scoring-policy`.
+#[derive(Clone, Debug)]
+pub struct ScoringPolicy {
+    component: Component,
+}
+
+impl ScoringPolicy {
+    /// The policy of a component; an error for one of another world.
+    pub fn new(component: Component) -> Result<Self, ComponentError> {
+        match component.prepared() {
+            Prepared::Scoring(_) => Ok(Self { component }),
+            _ => Err(component.not_a(World::ScoringPolicy)),
+        }
+    }
+
+    /// The component.
+    pub fn component(&self) -> &Component {
+        &self.component
+    }
+
+    /// Name, version and summary.
+    pub fn identity(&self) -> &Identity {
+        self.component.identity()
+    }
+
+    /// The units that the policy scores.
+    pub fn units(&self) -> &[ScoredUnit] {
+        self.component.scored_units()
+    }
+
+    /// The probes that must be recorded to score these units, each once.
+    pub fn probes(&self, units: &[Unit]) -> Result<Vec<Probe>, ComponentError> {
+        let mut probes = Vec::new();
+        for unit in units {
+            let scored = self.units().iter().find(|scored| scored.unit == *unit).ok_or_else(|| {
+                let known: Vec<_> = self.units().iter().map(|scored| scored.unit.name()).collect();
+                let known = known.join(", ");
+                ComponentError::Unsupported {
+                    component: self.component.label().to_owned(),
+                    problem: format!("does not score the unit \"{unit}\", it scores {known}"),
+                }
+            })?;
+            probes.extend(&scored.probes);
+        }
+        probes.sort_unstable();
+        probes.dedup();
+        Ok(probes)
+    }
+
+    /// Starts a job in an instance of its own.
+    pub fn begin(&self, facts: Arc<ModelFacts>, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
+        self.probes(units)?;
+        let Prepared::Scoring(pre) = self.component.prepared() else {
+            return Err(self.component.not_a(World::ScoringPolicy));
+        };
+        let mut instance = self
+            .component
+            .start(|context| context.facts = Some(Arc::clone(&facts)), |store| pre.instantiate(store))?;
+        let shape = model_shape(&facts);
+        let guest_units: Vec<_> = units.iter().map(|unit| (*unit).into()).collect();
+        let begun = instance.call("begin", |policy, store| {
+            policy.espalier_policy_scoring().job().call_begin(store, &shape, &guest_units)
+        })?;
+        let label: Arc<str> = self.component.label().into();
+        match begun {
+            Ok(job) => Ok(ScoringJob { instance, job, facts, units: units.to_vec(), label }),
+            Err(message) => Err(refusal(&label, "begin", &message)),
+        }
+    }
+}
+
+/// One pass over calibration text. After an error it is over.
+pub struct ScoringJob {
+    instance: Instance<Bindings>,
+    job: ResourceAny,
+    facts: Arc<ModelFacts>,
+    units: Vec<Unit>,
+    label: Arc<str>,
+}
+
+impl ScoringJob {
+    /// Shows the policy the traces of one calibration sequence in one layer.
+    pub fn observe(&mut self, layer: usize, traces: &[Trace]) -> Result<(), ComponentError> {
+        let index = self.layer(layer)?;
+        let job = self.job;
+        let observed = self.instance.call("observe", |policy, store| {
+            let mut lent = Vec::with_capacity(traces.len());
+            for trace in traces {
+                let values = store.data_mut().lend(Arc::clone(&trace.values))?;
+                lent.push(GuestTrace { probe: trace.probe.into(), values });
+            }
+            let owned: Vec<_> = lent.iter().map(|trace| trace.values.rep()).collect();
+            for trace in &mut lent {
+                trace.values = Resource::new_borrow(trace.values.rep());
+            }
+            let answer =
+                policy.espalier_policy_scoring().job().call_observe(&mut *store, job, index, &lent)?;
+            for rep in owned {
+                store.data_mut().release(Resource::new_own(rep))?;
+            }
+            Ok(answer)
+        })?;
+        observed.map_err(|message| refusal(&self.label, "observe", &message))
+    }
+
+    /// One finite score for each such unit of the layer, in the model's order; the lowest is pruned first.
+    pub fn scores(&mut self, layer: usize, unit: Unit) -> Result<Vec<f64>, ComponentError> {
+        let index = self.layer(layer)?;
+        if !self.units.contains(&unit) {
+            return Err(ComponentError::Unsupported {
+                component: self.label.to_string(),
+                problem: format!("was not begun for the unit \"{unit}\""),
+            });
+        }
+        let job = self.job;
+        let scores = self
+            .instance
+            .call("scores", |policy, store| {
+                policy.espalier_policy_scoring().job().call_scores(store, job, index, unit.into())
+            })?
+            .map_err(|message| refusal(&self.label, "scores", &message))?;
+        let invalid = |found: String, expected: String| {
+            Err(ComponentError::InvalidAnswer {
+                component: self.label.to_string(),
+                call: "scores",
+                found,
+                expected,
+            })
+        };
+        let expected = self.facts.layers.get(layer).and_then(|layer| layer.units(unit));
+        if let Some(expected) = expected
+            && usize::try_from(expected) != Ok(scores.len())
+        {
+            return invalid(
+                format!("{} scores", scores.len()),
+                format!("one for each of the {expected} units \"{unit}\" of layer {layer}"),
+            );
+        }
+        if let Some((at, score)) = scores.iter().enumerate().find(|(_, score)| !score.is_finite()) {
+            return invalid(format!("{score} for unit {at} of layer {layer}"), "finite scores".to_owned());
+        }
+        Ok(scores)
+    }
+
+    fn layer(&self, layer: usize) -> Result<u32, ComponentError> {
+        let layers = self.facts.layers.len();
+        match u32::try_from(layer) {
+            Ok(index) if layer < layers && self.instance.is_alive() => Ok(index),
+            Ok(_) if layer < layers => Err(ComponentError::Unsupported {
+                component: self.label.to_string(),
+                problem: "was stopped earlier in this job, which is over".to_owned(),
+            }),
+            _ => Err(ComponentError::Unsupported {
+                component: self.label.to_string(),
+                problem: format!("was asked about layer {layer} of a model with {layers} layers"),
+            }),
+        }
+    }
+}
+
+pub(crate) fn refusal(label: &str, call: &'static str, message: &str) -> ComponentError {
+    ComponentError::Guest { component: label.to_owned(), call, message: shortened(message, 1_000) }
+}
+
+impl From<GuestProbe> for Probe {
+    fn from(probe: GuestProbe) -> Self {
+        match probe {
+            GuestProbe::HeadOutput => Self::HeadOutput,
+            GuestProbe::FfnActivation => Self::FfnActivation,
+        }
+    }
+}
+
+impl From<Probe> for GuestProbe {
+    fn from(probe: Probe) -> Self {
+        match probe {
+            Probe::HeadOutput => Self::HeadOutput,
+            Probe::FfnActivation => Self::FfnActivation,
+        }
+    }
+}
