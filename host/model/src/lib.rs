@@ -7,6 +7,7 @@
 mod chat;
 mod checkpoint;
 mod error;
+mod export;
 pub mod gguf;
 mod hugging_face;
 mod inspect;
@@ -15,16 +16,20 @@ pub mod safetensors;
 mod spec;
 mod stored_tensor;
 mod synth;
+mod tensor_plan;
 mod tokenizer;
 
 pub use chat::{ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use error::ModelError;
-pub use hugging_face::{TensorPlan, write_hugging_face};
+pub use export::{export_gguf, export_hugging_face};
+pub use gguf::write_gguf;
+pub use hugging_face::write_hugging_face;
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use spec::{
     Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart, TensorSpec,
 };
 pub use stored_tensor::StoredTensor;
 pub use synth::{SynthShape, synthesize};
+pub use tensor_plan::TensorPlan;
 pub use tokenizer::{EncodeOptions, TextStream, Tokenizer, TokenizerFiles};

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
-use crate::hugging_face::{TensorPlan, spec_from_config, write_hugging_face};
+use crate::hugging_face::{spec_from_config, write_hugging_face};
 use crate::spec::{ModelSpec, TensorPart};
+use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::{TokenizerFiles, character_of, pre_tokenizer};
 
 /// After the 256 bytes; ids 256 to 259.

@@ -11,6 +11,8 @@ mod tensor_names;
 mod tensor_type;
 mod tokenizer;
 mod value;
+mod vocabulary;
+mod write;
 
 use std::path::Path;
 
@@ -20,6 +22,7 @@ pub use self::metadata::Metadata;
 pub use self::parse::{Gguf, GgufTensor, parse};
 pub(crate) use self::tokenizer::tokenizer_files;
 pub use self::value::{Array, Value};
+pub use self::write::write_gguf;
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
 use crate::spec::{Architecture, ModelSpec};
@@ -53,16 +56,20 @@ fn read(bytes: &Bytes) -> Result<Contents, ModelError> {
     Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Gguf(Box::new(metadata)) })
 }
 
-/// llama.cpp's converter permutes q and k of Llama, and of no other architecture here.
 fn row_order(spec: &ModelSpec, name: &str) -> RowOrder {
-    let heads = match (spec.architecture, tensor_names::in_layer(name)) {
-        (Architecture::Llama, Some((layer, "attn_q.weight" | "attn_q.bias"))) => {
-            spec.layers.get(layer).map(|layer| layer.heads)
-        }
-        (Architecture::Llama, Some((layer, "attn_k.weight" | "attn_k.bias"))) => {
-            spec.layers.get(layer).map(|layer| layer.kv_heads)
-        }
+    permuted_heads(spec, name).map_or(RowOrder::Plain, |heads| RowOrder::Interleaved { heads })
+}
+
+/// The heads of a tensor whose rows llama.cpp's converter permutes: q and k of Llama, and of nothing else here.
+fn permuted_heads(spec: &ModelSpec, name: &str) -> Option<usize> {
+    if spec.architecture != Architecture::Llama {
+        return None;
+    }
+    let (layer, name) = tensor_names::in_layer(name)?;
+    let layer = spec.layers.get(layer)?;
+    match name {
+        "attn_q.weight" | "attn_q.bias" => Some(layer.heads),
+        "attn_k.weight" | "attn_k.bias" => Some(layer.kv_heads),
         _ => None,
-    };
-    heads.map_or(RowOrder::Plain, |heads| RowOrder::Interleaved { heads })
+    }
 }

@@ -39,6 +39,17 @@ pub(super) fn hf_name(ggml: &str) -> Option<String> {
     Some(format!("model.layers.{layer}.{hf}.{ending}"))
 }
 
+/// ggml's name; `None` for a name that isn't one of HF's.
+pub(super) fn ggml_name(hf: &str) -> Option<String> {
+    if let Some(&(ggml, _)) = OUTSIDE.iter().find(|&&(_, known)| known == hf) {
+        return Some(ggml.to_owned());
+    }
+    let (layer, rest) = hf.strip_prefix("model.layers.")?.split_once('.')?;
+    let (stem, ending) = rest.rsplit_once('.')?;
+    let &(ggml, _) = INSIDE.iter().find(|&&(_, known)| known == stem)?;
+    Some(format!("blk.{layer}.{ggml}.{ending}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

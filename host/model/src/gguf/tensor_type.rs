@@ -54,3 +54,8 @@ pub(super) fn weight_format(number: u32, tensor: &str) -> Result<WeightFormat, M
     let found = name.unwrap_or_else(|| format!("number {number}"));
     Err(ModelError::unsupported(format!("type of tensor {tensor}:"), found, supported.join(", ")))
 }
+
+/// ggml's number of a format.
+pub(super) fn number(format: WeightFormat) -> Option<u32> {
+    SUPPORTED.iter().find(|&&(_, known)| known == format).map(|&(number, _)| number)
+}

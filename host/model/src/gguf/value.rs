@@ -64,6 +64,35 @@ impl Value {
         })
     }
 
+    /// Appends the value as the file holds it: its type's number, then itself.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        fn put<const N: usize>(out: &mut Vec<u8>, number: u32, bytes: [u8; N]) {
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        match self {
+            Self::U8(value) => put(out, 0, value.to_le_bytes()),
+            Self::I8(value) => put(out, 1, value.to_le_bytes()),
+            Self::U16(value) => put(out, 2, value.to_le_bytes()),
+            Self::I16(value) => put(out, 3, value.to_le_bytes()),
+            Self::U32(value) => put(out, 4, value.to_le_bytes()),
+            Self::I32(value) => put(out, 5, value.to_le_bytes()),
+            Self::F32(value) => put(out, 6, value.to_le_bytes()),
+            Self::Bool(value) => put(out, 7, [u8::from(*value)]),
+            Self::String(text) => {
+                put(out, 8, []);
+                write_string(text, out);
+            }
+            Self::Array(array) => {
+                put(out, 9, []);
+                array.write(out);
+            }
+            Self::U64(value) => put(out, 10, value.to_le_bytes()),
+            Self::I64(value) => put(out, 11, value.to_le_bytes()),
+            Self::F64(value) => put(out, 12, value.to_le_bytes()),
+        }
+    }
+
     /// An integer of any width, if it isn't negative.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
@@ -147,6 +176,43 @@ impl Array {
         })
     }
 
+    fn write(&self, out: &mut Vec<u8>) {
+        fn put<T: Copy, const N: usize>(
+            out: &mut Vec<u8>,
+            number: u32,
+            values: &[T],
+            bytes: fn(T) -> [u8; N],
+        ) {
+            head(out, number, values.len());
+            out.extend(values.iter().flat_map(|&value| bytes(value)));
+        }
+        fn head(out: &mut Vec<u8>, number: u32, length: usize) {
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&(length as u64).to_le_bytes());
+        }
+        match self {
+            Self::U8(values) => put(out, 0, values, u8::to_le_bytes),
+            Self::I8(values) => put(out, 1, values, i8::to_le_bytes),
+            Self::U16(values) => put(out, 2, values, u16::to_le_bytes),
+            Self::I16(values) => put(out, 3, values, i16::to_le_bytes),
+            Self::U32(values) => put(out, 4, values, u32::to_le_bytes),
+            Self::I32(values) => put(out, 5, values, i32::to_le_bytes),
+            Self::F32(values) => put(out, 6, values, f32::to_le_bytes),
+            Self::Bool(values) => put(out, 7, values, |value| [u8::from(value)]),
+            Self::String(values) => {
+                head(out, 8, values.len());
+                values.iter().for_each(|text| write_string(text, out));
+            }
+            Self::Array(values) => {
+                head(out, 9, values.len());
+                values.iter().for_each(|array| array.write(out));
+            }
+            Self::U64(values) => put(out, 10, values, u64::to_le_bytes),
+            Self::I64(values) => put(out, 11, values, i64::to_le_bytes),
+            Self::F64(values) => put(out, 12, values, f64::to_le_bytes),
+        }
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -220,4 +286,10 @@ fn boolean(byte: u8, what: &str) -> Result<bool, ModelError> {
 
 fn unknown_type(what: &str, found: u32) -> ModelError {
     ModelError::malformed(format!("type of {what}"), found, "a metadata type, 0 to 12")
+}
+
+/// Length-prefixed UTF-8.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
 }

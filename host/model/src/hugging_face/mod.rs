@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::config::{config_json, spec_from_config};
 use self::fields::Fields;
-pub use self::write::{TensorPlan, write_hugging_face};
+pub use self::write::write_hugging_face;
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
 use crate::safetensors::{self, Dtype};

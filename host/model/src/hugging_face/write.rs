@@ -15,21 +15,11 @@ use crate::error::ModelError;
 use crate::safetensors::{Dtype, Planned, ShardWriter};
 use crate::spec::ModelSpec;
 use crate::stored_tensor::tensor_bytes;
+use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
 
 /// Bytes of tensors in one file, as the hub's own tools cut them.
 const SHARD_BYTES: u64 = 5_000_000_000;
-
-/// A tensor to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorPlan {
-    /// HF name.
-    pub name: String,
-    /// F32, F16 or Bf16.
-    pub format: WeightFormat,
-    /// Sides, slowest first.
-    pub shape: Vec<usize>,
-}
 
 /// Writes a model directory, one tensor in memory at a time.
 ///
@@ -60,7 +50,7 @@ pub(super) fn write_sharded(
     produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
 ) -> Result<(), ModelError> {
     spec.validate()?;
-    let planned = check_plan(spec, tensors)?;
+    let planned = safetensors_plan(spec, tensors)?;
     let config = config_json(spec, dtype_name(tensors))?;
     let occupied =
         directory.exists() && fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_some());
@@ -75,7 +65,7 @@ pub(super) fn write_sharded(
 }
 
 /// The plan as safetensors entries, after comparing it with what the spec asks for.
-fn check_plan(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Vec<Planned>, ModelError> {
+fn safetensors_plan(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Vec<Planned>, ModelError> {
     let mut planned = Vec::with_capacity(tensors.len());
     for plan in tensors {
         let dtype = match plan.format {
@@ -89,31 +79,8 @@ fn check_plan(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Vec<Planned>, 
         };
         planned.push(Planned { name: plan.name.clone(), dtype, shape: plan.shape.clone() });
     }
-    let mut missing: std::collections::HashMap<String, Vec<usize>> =
-        spec.tensors().into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
-    for plan in tensors {
-        match missing.remove(&plan.name) {
-            Some(expected) if expected == plan.shape => {}
-            Some(expected) => {
-                return Err(ModelError::TensorShape {
-                    name: plan.name.clone(),
-                    found: plan.shape.clone(),
-                    expected,
-                });
-            }
-            None => {
-                return Err(ModelError::argument(
-                    "planned tensor",
-                    &plan.name,
-                    "each tensor of the model once",
-                ));
-            }
-        }
-    }
-    match missing.into_iter().min() {
-        Some((name, expected)) => Err(ModelError::MissingTensor { name, expected }),
-        None => Ok(planned),
-    }
+    spec.check_plan(tensors)?;
+    Ok(planned)
 }
 
 /// transformers' name of the format that most of the weights have.

@@ -25,7 +25,8 @@ const DEFAULT: [&str; 4] = [
     "[0-9][0-9][0-9]",
 ];
 
-const NAMES: &str = "smollm, gpt-2, llama-bpe, qwen2, deepseek-r1-qwen, gpt-4o, default";
+/// The names that are known.
+pub(crate) const NAMES: &str = "smollm, gpt-2, llama-bpe, qwen2, deepseek-r1-qwen, gpt-4o, default";
 
 /// The split that a `tokenizer.ggml.pre` stands for.
 pub(crate) fn by_gguf_name(name: &str) -> Result<Split, ModelError> {
@@ -44,6 +45,37 @@ pub(crate) fn by_gguf_name(name: &str) -> Result<Split, ModelError> {
         other => return Err(ModelError::unsupported("metadata key tokenizer.ggml.pre", other, NAMES)),
     };
     Ok(Split { normalizer, pre_tokenizer, ignore_merges })
+}
+
+/// The name under which llama.cpp knows a `tokenizer.json`'s pre-tokenizer; what it does decides, not how it is put.
+pub(crate) fn gguf_name(pre_tokenizer: &Value, ignore_merges: bool) -> Option<&'static str> {
+    let wanted = steps(pre_tokenizer)?;
+    ["llama-bpe", "qwen2", "gpt-4o", "smollm", "gpt-2", "default"].into_iter().find(|name| {
+        by_gguf_name(name).is_ok_and(|split| {
+            // The flag matters only where the name implies it.
+            steps(&split.pre_tokenizer).as_ref() == Some(&wanted) && (ignore_merges || !split.ignore_merges)
+        })
+    })
+}
+
+/// What a pre-tokenizer does, step by step; `None` for a kind of step that no name above has.
+fn steps(pre_tokenizer: &Value) -> Option<Vec<String>> {
+    let field = |name: &str| pre_tokenizer.get(name);
+    let is = |name: &str, expected: bool| field(name).and_then(Value::as_bool) == Some(expected);
+    match field("type")?.as_str()? {
+        "Sequence" => {
+            let inner: Option<Vec<_>> = field("pretokenizers")?.as_array()?.iter().map(steps).collect();
+            Some(inner?.into_iter().flatten().collect())
+        }
+        "Digits" if is("individual_digits", true) => Some(vec!["digits".into()]),
+        "ByteLevel" if is("add_prefix_space", false) => {
+            Some(vec![if is("use_regex", false) { "bytes" } else { "words" }.into()])
+        }
+        "Split" if field("behavior")?.as_str() == Some("Isolated") && is("invert", false) => {
+            Some(vec![format!("split {}", field("pattern")?.get("Regex")?.as_str()?)])
+        }
+        _ => None,
+    }
 }
 
 fn sequence<const N: usize>(steps: [Value; N]) -> Value {

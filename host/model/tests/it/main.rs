@@ -1,5 +1,10 @@
 //! Checkpoints, tokenizers and templates through the crate's public interface.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod damaged_files;
+mod format_round_trips;
+mod model;
+mod model_directories;
 mod synthetic_models;

@@ -1,0 +1,48 @@
+//! A checkpoint in another file format.
+
+use std::path::Path;
+
+use espalier_kernels::WeightFormat;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::ModelError;
+use crate::gguf::write_gguf;
+use crate::hugging_face::write_hugging_face;
+use crate::stored_tensor::StoredTensor;
+use crate::tensor_plan::TensorPlan;
+
+/// Writes `checkpoint` as an HF directory with all weights in `format`; tensors that have it already are copied byte
+/// for byte.
+///
+/// # Errors
+/// See [`write_hugging_face`]; also an f16 that would overflow, by the tensor's name.
+pub fn export_hugging_face(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    format: WeightFormat,
+) -> Result<(), ModelError> {
+    let plans: Vec<TensorPlan> = checkpoint.tensors().map(|tensor| plan(tensor, format)).collect();
+    let files = checkpoint.tokenizer_files()?;
+    write_hugging_face(out, checkpoint.spec(), &files, &plans, &mut |plan| {
+        checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
+    })
+}
+
+/// Writes `checkpoint` as a GGUF file. Matrices keep their format and bytes; vectors (norms and biases) become f32,
+/// the only form that ggml adds and multiplies them in.
+///
+/// # Errors
+/// See [`write_gguf`].
+pub fn export_gguf(checkpoint: &Checkpoint, out: &Path) -> Result<(), ModelError> {
+    let format =
+        |tensor: &StoredTensor| if tensor.shape.len() == 1 { WeightFormat::F32 } else { tensor.format };
+    let plans: Vec<TensorPlan> = checkpoint.tensors().map(|tensor| plan(tensor, format(tensor))).collect();
+    let files = checkpoint.tokenizer_files()?;
+    write_gguf(out, checkpoint.spec(), &files, &plans, &mut |plan| {
+        checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
+    })
+}
+
+fn plan(tensor: &StoredTensor, format: WeightFormat) -> TensorPlan {
+    TensorPlan { name: tensor.name.clone(), format, shape: tensor.shape.clone() }
+}

@@ -1,0 +1,114 @@
+//! HF to GGUF and back keeps every byte that the formats let it keep.
+
+use espalier_kernels::WeightFormat;
+use espalier_model::{
+    Checkpoint, CheckpointFormat, RopeScaling, StoredTensor, SynthShape, export_gguf, export_hugging_face,
+};
+use serde_json::json;
+
+use crate::model::Model;
+
+fn bytes(tensor: &StoredTensor) -> Vec<u8> {
+    tensor.bytes().unwrap().as_slice().to_vec()
+}
+
+fn round_trip(shape: &SynthShape, format: WeightFormat) {
+    let model = Model::new(shape);
+    let original = Checkpoint::open(&model.hugging_face()).unwrap();
+    let gguf = Checkpoint::open(&model.gguf()).unwrap();
+    assert_eq!(gguf.format(), CheckpointFormat::Gguf);
+    assert_eq!(gguf.spec(), original.spec());
+    for tensor in original.tensors() {
+        let other = gguf.tensor(&tensor.name).unwrap();
+        if tensor.shape.len() == 1 {
+            assert_eq!(other.format, WeightFormat::F32, "{}", tensor.name);
+            assert_eq!(other.to_f32().unwrap(), tensor.to_f32().unwrap(), "{}", tensor.name);
+        } else {
+            assert_eq!((other.format, bytes(other)), (tensor.format, bytes(tensor)), "{}", tensor.name);
+        }
+    }
+    let back_path = model.path("back");
+    export_hugging_face(&gguf, &back_path, format).unwrap();
+    let back = Checkpoint::open(&back_path).unwrap();
+    assert_eq!(back.spec(), original.spec());
+    for tensor in original.tensors() {
+        assert_eq!(bytes(back.tensor(&tensor.name).unwrap()), bytes(tensor), "{}", tensor.name);
+    }
+    let text = "Grüße, 1234 words don't\n\n  split<|im_end|> 👋🏽";
+    let ids = original.tokenizer().unwrap().encode(text, true).unwrap();
+    for other in [&gguf, &back] {
+        let tokenizer = other.tokenizer().unwrap();
+        assert_eq!(tokenizer.encode(text, true).unwrap(), ids);
+        assert_eq!(tokenizer.eos(), original.tokenizer().unwrap().eos());
+        assert_eq!(other.chat_template(), original.chat_template());
+    }
+}
+
+#[test]
+fn llama_in_every_storage_format() {
+    let formats =
+        [("float32", WeightFormat::F32), ("float16", WeightFormat::F16), ("bfloat16", WeightFormat::Bf16)];
+    for (name, format) in formats {
+        round_trip(&SynthShape::default().with("torch_dtype", name), format);
+    }
+}
+
+#[test]
+fn llama_with_biases_tied_embedding_and_scaled_rope() {
+    let shape = SynthShape::default()
+        .with("attention_bias", true)
+        .with("tie_word_embeddings", true)
+        .with("num_attention_heads", 4)
+        .with("head_dim", 32)
+        .with("rope_theta", 500_000.0)
+        .with("max_position_embeddings", 131_072)
+        .with(
+            "rope_scaling",
+            json!({
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            }),
+        );
+    round_trip(&shape, WeightFormat::F32);
+    let spec = shape.spec().unwrap();
+    assert!(matches!(spec.rope.scaling, RopeScaling::Llama3 { factor: 8.0, .. }));
+}
+
+#[test]
+fn qwen2_whose_rows_are_never_permuted() {
+    let shape = SynthShape::default().with("model_type", "qwen2").with("torch_dtype", "bfloat16");
+    round_trip(&shape, WeightFormat::Bf16);
+    let linear = json!({ "type": "linear", "factor": 2.5 });
+    let yarn = json!({
+        "type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 512,
+        "beta_fast": 16.0,
+        "beta_slow": 2.0,
+    });
+    for scaling in [linear, yarn] {
+        round_trip(&shape.clone().with("rope_scaling", scaling), WeightFormat::Bf16);
+    }
+}
+
+#[test]
+fn a_second_export_to_gguf_is_the_same_file() {
+    let model = Model::small();
+    let again = model.path("again.gguf");
+    export_gguf(&Checkpoint::open(&model.gguf()).unwrap(), &again).unwrap();
+    assert!(std::fs::read(model.gguf()).unwrap() == std::fs::read(again).unwrap());
+}
+
+#[test]
+fn existing_output_is_never_overwritten() {
+    let model = Model::small();
+    let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
+    let error = export_gguf(&checkpoint, &model.gguf()).unwrap_err().to_string();
+    assert!(error.contains("model.gguf") && error.contains("doesn't exist"), "{error}");
+    let error =
+        export_hugging_face(&checkpoint, &model.hugging_face(), WeightFormat::F32).unwrap_err().to_string();
+    assert!(error.contains("output directory") && error.contains("empty"), "{error}");
+}
