@@ -1,5 +1,7 @@
 //! One view over every file format that holds a model.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -57,7 +59,7 @@ pub(crate) struct Contents {
 #[derive(Debug)]
 pub(crate) enum TokenizerSource {
     /// As read from a directory.
-    Files(TokenizerFiles),
+    Files(Box<TokenizerFiles>),
     /// To be built from GGUF metadata when first asked for.
     Gguf(Box<gguf::Metadata>),
 }
@@ -150,7 +152,7 @@ impl Checkpoint {
     /// GGUF metadata without a tokenizer, or with one of an unsupported kind.
     pub fn tokenizer_files(&self) -> Result<TokenizerFiles, ModelError> {
         match &self.tokenizer_files {
-            TokenizerSource::Files(files) => Ok(files.clone()),
+            TokenizerSource::Files(files) => Ok(TokenizerFiles::clone(files)),
             TokenizerSource::Gguf(metadata) => {
                 gguf::tokenizer_files(metadata, &self.spec).map_err(|error| error.in_file(&self.path))
             }

@@ -2,6 +2,8 @@
 //!
 //! Formulas as in HF transformers' `modeling_rope_utils.py`, in f64.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::f64::consts::PI;
 
 use crate::spec::{RopeScaling, RopeSpec};

@@ -5,6 +5,8 @@
 //! [`ModelSpec::tensors`] derives from it the exact list of tensors, by HF name and shape, that a checkpoint must
 //! hold: readers check against it, writers and the pruner iterate over it.
 
+#![deny(clippy::indexing_slicing)]
+
 use serde::Serialize;
 
 use crate::error::ModelError;
@@ -275,7 +277,7 @@ impl ModelSpec {
         self.rope.validate(self.head_dim)?;
         for (index, layer) in self.layers.iter().enumerate() {
             layer.validate(index)?;
-            let widest = layer.heads.checked_mul(self.head_dim).unwrap_or(usize::MAX);
+            let widest = layer.heads.saturating_mul(self.head_dim);
             within(&format!("layer {index}: heads x head dimension"), widest, LARGEST_SIDE)?;
         }
         for &token in self.bos.iter().chain(&self.eos) {

@@ -1,5 +1,7 @@
 //! One tensor of a checkpoint, still in its file's format.
 
+#![deny(clippy::indexing_slicing)]
+
 use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize, quantize};
 
 use crate::error::ModelError;

@@ -5,6 +5,8 @@
 //! as `tojson`, Python's string methods, `break` and `continue`), and with a bound on their work, since a model file
 //! is input like any other.
 
+#![deny(clippy::indexing_slicing)]
+
 mod date;
 mod json;
 

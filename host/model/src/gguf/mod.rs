@@ -3,6 +3,8 @@
 //! [`parse()`] knows the container and no model; `architecture` reads a model's shape from the metadata;
 //! `tensor_names` turns ggml's names into HF's; `tokenizer` rebuilds the tokenizer's files.
 
+#![deny(clippy::indexing_slicing)]
+
 mod architecture;
 mod cursor;
 mod metadata;

@@ -1,5 +1,7 @@
 //! Directories in the layout of the Hugging Face hub: `config.json`, safetensors files, tokenizer files.
 
+#![deny(clippy::indexing_slicing)]
+
 mod config;
 mod fields;
 mod write;
@@ -49,7 +51,7 @@ pub(crate) fn open(directory: &Path) -> Result<Contents, ModelError> {
         .map(|path| read_shard(path, &spec).map_err(|error| error.in_file(path)))
         .collect::<Result<Vec<_>, _>>()?;
     let tensors = tensors.into_iter().flatten().collect();
-    Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Files(files) })
+    Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Files(Box::new(files)) })
 }
 
 /// What `config.json` leaves open about tokens, from the files beside it.
@@ -111,14 +113,14 @@ fn shards_of_index(index: &Map<String, Value>) -> Result<BTreeMap<&str, Vec<&str
         return Err(ModelError::missing("field weight_map", "an object of tensor names and file names"));
     };
     let mut shards = BTreeMap::<&str, Vec<&str>>::new();
-    for (tensor, shard) in weight_map {
+    for (tensor, value) in weight_map {
         // A name with a path in it could lead out of the directory.
         let shard =
-            shard.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
+            value.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
         let Some(shard) = shard else {
             return Err(ModelError::malformed(
                 format!("file of tensor {tensor}"),
-                &weight_map[tensor],
+                value,
                 "a plain file name",
             ));
         };

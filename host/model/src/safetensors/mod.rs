@@ -1,5 +1,7 @@
 //! The safetensors container: a JSON header and raw little-endian tensors.
 
+#![deny(clippy::indexing_slicing)]
+
 mod header;
 mod write;
 

@@ -4,6 +4,8 @@
 //! `tokenizers` crate. Decoding is done here, from a table of each token's bytes, because streaming needs bytes and
 //! not strings that have lost the halves of characters.
 
+#![deny(clippy::indexing_slicing)]
+
 mod byte_level;
 mod files;
 pub(crate) mod pre_tokenizer;
