@@ -1,7 +1,7 @@
 //! Fetching one archive from a package registry with the registry's own client, checked against its SHA-256.
 //!
-//! An archive appears under its final name only once it is complete and its hash is right; a run that was killed
-//! leaves a `.partial` folder, which the next one removes.
+//! An archive appears under its final name only once it is complete and its hash is right. A run that was killed leaves
+//! a folder `partial-…`, in which its client may still be writing; the next run removes it and uses one of its own.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -37,6 +37,9 @@ pub(crate) struct Package {
     pub(crate) bytes: u64,
 }
 
+/// How the name of an unfinished download's folder begins.
+const PARTIAL: &str = "partial-";
+
 /// Puts the package's archive into `folder` and returns its path. An archive that is there already is used again.
 pub(crate) fn fetch(package: &Package, folder: &Path) -> Result<PathBuf> {
     let title = format!("{} {}", package.name, package.version);
@@ -45,23 +48,33 @@ pub(crate) fn fetch(package: &Package, folder: &Path) -> Result<PathBuf> {
     if archive.is_file() && sha256_of_file(&archive)? == package.sha256 {
         return Ok(archive);
     }
-    let partial = archive.with_extension("partial");
-    remove_folder(&partial)?;
-    fs::create_dir_all(&partial).with_context(|| format!("can't make the folder {}", partial.display()))?;
+    remove_what_killed_runs_left(folder);
+    let partial = tempfile::Builder::new()
+        .prefix(PARTIAL)
+        .tempdir_in(folder)
+        .with_context(|| format!("can't make a folder in {}", folder.display()))?;
 
-    let bar = FolderGrowth::watch(&format!("downloading {title}"), &partial, package.bytes);
-    process::output(&format!("download {title}"), &mut client(package, &partial))?;
+    let bar = FolderGrowth::watch(&format!("downloading {title}"), partial.path(), package.bytes);
+    process::output(&format!("download {title}"), &mut client(package, partial.path()))?;
     drop(bar);
 
-    let fetched =
-        only_file(&partial).with_context(|| format!("the download of {title} left no single archive"))?;
+    let fetched = only_file(partial.path())
+        .with_context(|| format!("the download of {title} left no single archive"))?;
     let found = sha256_of_file(&fetched)?;
     if found != package.sha256 {
         bail!("the archive of {title} has SHA-256 {found}, expected {}: it is not used", package.sha256);
     }
     fs::rename(&fetched, &archive).with_context(|| format!("can't put {} in place", archive.display()))?;
-    remove_folder(&partial)?;
     Ok(archive)
+}
+
+/// Best effort: what can't be removed takes room and does no harm.
+fn remove_what_killed_runs_left(folder: &Path) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 fn client(package: &Package, partial: &Path) -> Command {
