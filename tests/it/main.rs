@@ -1,0 +1,22 @@
+//! Tests of the built program from the outside: see `tests/README.md`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test ends where something does not hold"
+)]
+
+mod bad_requests;
+mod broken_models;
+mod command_line;
+mod http;
+mod live_pruning;
+mod metrics;
+mod openai_client;
+mod program;
+mod pruned_logits;
+mod running_host;
+mod shutdown;
+mod smollm2;
+mod synthetic;

@@ -1,0 +1,38 @@
+//! `/metrics` as Prometheus reads it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::running_host::RunningHost;
+use crate::{http, program, synthetic};
+
+/// What `promtool` says of a colon in a name; vLLM's names have one, and dashboards look for exactly those.
+const COLON: &str = "metric names should not contain ':'";
+
+#[test]
+fn promtool_accepts_the_metrics_of_a_host_that_has_served() {
+    let Some(promtool) = program::named_by("ESPALIER_TEST_PROMTOOL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = synthetic::model(folder.path(), 1);
+    let host = RunningHost::start(folder.path(), &[format!("{}={}", synthetic::NAME, model.display())]);
+    host.complete(synthetic::NAME, 4).success();
+    host.complete("no-such-model", 4).is_refused(404, Some("model"));
+    let metrics = http::get(&host.url("/metrics"));
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.text.contains("vllm:generation_tokens_total"), "{}", metrics.text);
+
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(metrics.text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let complaints: Vec<&str> =
+        said.lines().filter(|line| !(line.starts_with("vllm:") && line.contains(COLON))).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
