@@ -20,7 +20,10 @@ pub mod kernels {
         ",
         path: ["../../wit/kernels", "../../wit/policy"],
         imports: { default: trappable },
-        with: { "espalier:kernels/tensor.tensor": crate::context::HostTensor },
+        with: {
+            "espalier:kernels/tensor.tensor": crate::context::HostTensor,
+            "espalier:kernels/calibration.traces": crate::context::HostTraces,
+        },
     });
 }
 

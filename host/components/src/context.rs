@@ -12,18 +12,18 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use crate::error::Limit;
-use crate::{Limits, ModelFacts, TextScorer};
+use crate::{Limits, ModelFacts, TextScorer, Trace};
 
 /// What the bookkeeping of a tensor costs beside its values, counted so that empty tensors are not free.
 const TENSOR_OVERHEAD: usize = 128;
 
-/// A tensor behind a guest's handle.
+/// A tensor behind a guest's handle. Values are never changed in place, so that traces can be shared.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct HostTensor {
-    values: Arc<Tensor>,
-    /// Whether it counts towards the guest's quota and may be changed; traces do neither.
-    owned: bool,
-}
+pub struct HostTensor(Arc<Tensor>);
+
+/// The traces behind the handle that a guest gets for one call.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct HostTraces(pub(crate) Arc<[Trace]>);
 
 /// The state of one instance.
 pub(crate) struct Context {
@@ -119,46 +119,48 @@ impl Context {
         Ok(())
     }
 
-    /// Gives the guest a tensor that it made.
-    pub(crate) fn keep(&mut self, tensor: Tensor) -> wasmtime::Result<Resource<HostTensor>> {
-        let bytes = tensor_bytes(tensor.values().len());
-        self.reserve(tensor.values().len())?;
-        let handle = self.table.push(HostTensor { values: Arc::new(tensor), owned: true })?;
-        self.tensor_bytes += bytes;
+    /// Gives the guest a tensor.
+    pub(crate) fn keep(&mut self, tensor: Arc<Tensor>) -> wasmtime::Result<Resource<HostTensor>> {
+        let values = tensor.values().len();
+        self.reserve(values)?;
+        let handle = self.table.push(HostTensor(tensor))?;
+        self.tensor_bytes += tensor_bytes(values);
         self.tensors += 1;
         Ok(handle)
     }
 
-    /// Lends the guest a tensor for one call.
-    pub(crate) fn lend(&mut self, tensor: Arc<Tensor>) -> wasmtime::Result<Resource<HostTensor>> {
-        Ok(self.table.push(HostTensor { values: tensor, owned: false })?)
-    }
-
     /// The tensor behind a handle.
     pub(crate) fn tensor(&self, handle: &Resource<HostTensor>) -> wasmtime::Result<Arc<Tensor>> {
-        Ok(Arc::clone(&self.table.get(handle)?.values))
+        Ok(Arc::clone(&self.table.get(handle)?.0))
     }
 
-    /// Puts a tensor of the same size in the place of another; not in that of a trace, which is the host's.
-    pub(crate) fn replace(
-        &mut self,
-        handle: &Resource<HostTensor>,
-        tensor: Tensor,
-    ) -> wasmtime::Result<bool> {
-        let entry = self.table.get_mut(handle)?;
-        if entry.owned {
-            entry.values = Arc::new(tensor);
-        }
-        Ok(entry.owned)
+    /// Puts a tensor of the same size in the place of another.
+    pub(crate) fn replace(&mut self, handle: &Resource<HostTensor>, tensor: Tensor) -> wasmtime::Result<()> {
+        self.table.get_mut(handle)?.0 = Arc::new(tensor);
+        Ok(())
     }
 
     /// Takes a tensor back and returns its room to the quota.
     pub(crate) fn release(&mut self, handle: Resource<HostTensor>) -> wasmtime::Result<()> {
-        let entry = self.table.delete(handle)?;
-        if entry.owned {
-            self.tensor_bytes = self.tensor_bytes.saturating_sub(tensor_bytes(entry.values.values().len()));
-            self.tensors = self.tensors.saturating_sub(1);
-        }
+        let HostTensor(tensor) = self.table.delete(handle)?;
+        self.tensor_bytes = self.tensor_bytes.saturating_sub(tensor_bytes(tensor.values().len()));
+        self.tensors = self.tensors.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Makes traces reachable by a handle until [`Context::withdraw`].
+    pub(crate) fn lend(&mut self, traces: Arc<[Trace]>) -> wasmtime::Result<Resource<HostTraces>> {
+        Ok(self.table.push(HostTraces(traces))?)
+    }
+
+    /// The traces behind a handle.
+    pub(crate) fn traces(&self, handle: &Resource<HostTraces>) -> wasmtime::Result<Arc<[Trace]>> {
+        Ok(Arc::clone(&self.table.get(handle)?.0))
+    }
+
+    /// Ends a handle to traces.
+    pub(crate) fn withdraw(&mut self, handle: Resource<HostTraces>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
         Ok(())
     }
 }

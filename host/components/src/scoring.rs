@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use wasmtime::component::{Resource, ResourceAny};
 
-use crate::bindings::interfaces::calibration::Trace as GuestTrace;
 use crate::bindings::interfaces::types::Probe as GuestProbe;
 use crate::bindings::scoring::ScoringPolicy as Bindings;
 use crate::component::{Component, Prepared, ScoredUnit};
@@ -99,20 +98,11 @@ impl ScoringJob {
         let index = self.layer(layer)?;
         let job = self.job;
         let observed = self.instance.call("observe", |policy, store| {
-            let mut lent = Vec::with_capacity(traces.len());
-            for trace in traces {
-                let values = store.data_mut().lend(Arc::clone(&trace.values))?;
-                lent.push(GuestTrace { probe: trace.probe.into(), values });
-            }
-            let owned: Vec<_> = lent.iter().map(|trace| trace.values.rep()).collect();
-            for trace in &mut lent {
-                trace.values = Resource::new_borrow(trace.values.rep());
-            }
+            let lent = store.data_mut().lend(traces.into())?;
+            let borrowed = Resource::new_borrow(lent.rep());
             let answer =
-                policy.espalier_policy_scoring().job().call_observe(&mut *store, job, index, &lent)?;
-            for rep in owned {
-                store.data_mut().release(Resource::new_own(rep))?;
-            }
+                policy.espalier_policy_scoring().job().call_observe(&mut *store, job, index, borrowed)?;
+            store.data_mut().withdraw(lent)?;
             Ok(answer)
         })?;
         observed.map_err(|message| refusal(&self.label, "observe", &message))

@@ -4,6 +4,7 @@
 //! call (a limit, a failed input) is an `Err` of the outer result.
 #![deny(clippy::indexing_slicing)]
 
+mod calibration;
 mod inference;
 mod model;
 mod telemetry;
@@ -35,5 +36,4 @@ pub(crate) fn link(world: World, linker: &mut Linker<Context>) -> wasmtime::Resu
 }
 
 impl interfaces::types::Host for Context {}
-impl interfaces::calibration::Host for Context {}
 impl crate::bindings::policy_types::Host for Context {}

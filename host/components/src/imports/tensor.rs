@@ -2,6 +2,8 @@
 //!
 //! Every operation asks the quota for its result's room before it computes.
 
+use std::sync::Arc;
+
 use espalier_kernels::{KernelError, Tensor};
 use wasmtime::component::Resource;
 
@@ -16,7 +18,7 @@ impl Context {
     fn map(&mut self, of: &Handle, operation: impl FnOnce(&Tensor) -> Tensor) -> wasmtime::Result<Handle> {
         let tensor = self.tensor(of)?;
         self.reserve(tensor.values().len())?;
-        self.keep(operation(&tensor))
+        self.keep(Arc::new(operation(&tensor)))
     }
 
     /// A new tensor with one value per column.
@@ -24,10 +26,10 @@ impl Context {
         let tensor = self.tensor(of)?;
         // A tensor without rows may still have more columns than fit in memory.
         self.reserve(tensor.columns())?;
-        self.keep(match tensor.rows() {
+        self.keep(Arc::new(match tensor.rows() {
             0 => Tensor::from_vec(vec![0.0; tensor.columns()]),
             _ => reduction(&tensor),
-        })
+        }))
     }
 
     /// A new tensor from two, whose shapes the operation checks.
@@ -40,7 +42,7 @@ impl Context {
         let (a, b) = (self.tensor(a)?, self.tensor(b)?);
         self.reserve(a.values().len())?;
         match operation(&a, &b) {
-            Ok(tensor) => self.keep(tensor).map(Ok),
+            Ok(tensor) => self.keep(Arc::new(tensor)).map(Ok),
             Err(error) => Ok(Err(Error::ShapeMismatch(error.to_string()))),
         }
     }
@@ -54,10 +56,7 @@ impl Context {
     ) -> wasmtime::Result<Result<(), Error>> {
         let (old, by) = (self.tensor(of)?, self.tensor(by)?);
         match operation(&old, &by) {
-            Ok(new) => Ok(self.replace(of, new)?.then_some(()).ok_or_else(|| {
-                let problem = "a trace is the host's and cannot be changed: duplicate it first";
-                Error::InvalidArgument(problem.to_owned())
-            })),
+            Ok(new) => self.replace(of, new).map(Ok),
             Err(error) => Ok(Err(Error::ShapeMismatch(error.to_string()))),
         }
     }
@@ -77,7 +76,7 @@ impl Context {
         let size = axes.iter().fold(1_usize, |size, axis| size.saturating_mul(*axis));
         self.reserve(size)?;
         match Tensor::new(axes, fill(size)) {
-            Ok(tensor) => self.keep(tensor).map(Ok),
+            Ok(tensor) => self.keep(Arc::new(tensor)).map(Ok),
             Err(error) => Ok(Err(Error::ShapeMismatch(error.to_string()))),
         }
     }
@@ -142,7 +141,7 @@ impl HostTensorMethods for Context {
             let group = usize::try_from(group).unwrap_or(usize::MAX);
             context.reserve(tensor.values().len().checked_div(group).unwrap_or(0))?;
             match tensor.grouped_l2_norm(group) {
-                Ok(norms) => context.keep(norms).map(Ok),
+                Ok(norms) => context.keep(Arc::new(norms)).map(Ok),
                 Err(error) => Ok(Err(Error::InvalidArgument(error.to_string()))),
             }
         })
