@@ -154,7 +154,7 @@ impl Checkpoint {
         match &self.tokenizer_files {
             TokenizerSource::Files(files) => Ok(TokenizerFiles::clone(files)),
             TokenizerSource::Gguf(metadata) => {
-                gguf::tokenizer_files(metadata, &self.spec).map_err(|error| error.in_file(&self.path))
+                gguf::tokenizer_files(metadata).map_err(|error| error.in_file(&self.path))
             }
         }
     }
@@ -164,7 +164,8 @@ impl Checkpoint {
     /// # Errors
     /// See [`Checkpoint::tokenizer_files`]; also a directory without `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        Tokenizer::new(&self.tokenizer_files()?, &self.spec).map_err(|error| error.in_file(&self.path))
+        let files = self.tokenizer_files()?;
+        Tokenizer::new(&files, self.spec.bos, &self.spec.eos).map_err(|error| error.in_file(&self.path))
     }
 
     /// The source of the chat template, if the checkpoint has one.

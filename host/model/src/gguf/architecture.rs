@@ -95,7 +95,8 @@ pub(super) fn adds_bos(metadata: &Metadata) -> Result<bool, ModelError> {
     Ok(stated.unwrap_or(default))
 }
 
-fn end_tokens(metadata: &Metadata) -> Result<Vec<u32>, ModelError> {
+/// Tokens that end a generation, ascending.
+pub(super) fn end_tokens(metadata: &Metadata) -> Result<Vec<u32>, ModelError> {
     let mut tokens = Vec::new();
     for role in ["eos", "eot", "eom"] {
         tokens.extend(metadata.token(&format!("tokenizer.ggml.{role}_token_id"))?);

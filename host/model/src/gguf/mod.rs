@@ -22,7 +22,7 @@ use espalier_kernels::Bytes;
 
 pub use self::metadata::Metadata;
 pub use self::parse::{Gguf, GgufTensor, parse};
-pub(crate) use self::tokenizer::tokenizer_files;
+pub use self::tokenizer::tokenizer_files;
 pub use self::value::{Array, Value};
 pub use self::write::write_gguf;
 use crate::checkpoint::{Contents, TokenizerSource};

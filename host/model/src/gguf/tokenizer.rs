@@ -6,11 +6,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::architecture::adds_bos;
+use super::architecture::{adds_bos, end_tokens};
 use super::metadata::Metadata;
 use super::value::{Array, Value as GgufValue};
 use crate::error::ModelError;
-use crate::spec::ModelSpec;
 use crate::tokenizer::{TokenizerFiles, pre_tokenizer};
 
 /// `tokenizer.ggml.token_type`: never produced from text, not part of decoded text.
@@ -21,7 +20,10 @@ const USER_DEFINED: u64 = 4;
 const UNUSED: u64 = 5;
 
 /// Builds all files.
-pub(crate) fn tokenizer_files(metadata: &Metadata, spec: &ModelSpec) -> Result<TokenizerFiles, ModelError> {
+///
+/// # Errors
+/// Metadata without a tokenizer, with one of an unsupported kind, or with lists that don't fit together.
+pub fn tokenizer_files(metadata: &Metadata) -> Result<TokenizerFiles, ModelError> {
     let model = metadata.required_text("tokenizer.ggml.model")?;
     if model != "gpt2" {
         return Err(ModelError::unsupported(
@@ -55,8 +57,9 @@ pub(crate) fn tokenizer_files(metadata: &Metadata, spec: &ModelSpec) -> Result<T
         .iter()
         .map(|merge| pair(merge))
         .collect::<Result<_, _>>()?;
-    let bos = spec.bos.and_then(|id| named(tokens, id));
-    let first = if adds_bos(metadata)? { bos } else { None };
+    let bos = metadata.token("tokenizer.ggml.bos_token_id")?;
+    let first = bos.and_then(|id| Some((named(tokens, id)?, id)));
+    let first = if adds_bos(metadata)? { first } else { None };
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
@@ -64,7 +67,7 @@ pub(crate) fn tokenizer_files(metadata: &Metadata, spec: &ModelSpec) -> Result<T
         "added_tokens": added,
         "normalizer": split.normalizer,
         "pre_tokenizer": split.pre_tokenizer,
-        "post_processor": post_processor(first, spec.bos),
+        "post_processor": post_processor(first),
         "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
         "model": {
             "type": "BPE",
@@ -81,8 +84,8 @@ pub(crate) fn tokenizer_files(metadata: &Metadata, spec: &ModelSpec) -> Result<T
     });
     Ok(TokenizerFiles {
         tokenizer_json: Some(tokenizer.to_string()),
-        tokenizer_config: tokenizer_config(metadata, spec, tokens, first.is_some())?,
-        generation_config: generation_config(metadata, spec)?,
+        tokenizer_config: tokenizer_config(metadata, tokens, first.is_some())?,
+        generation_config: generation_config(metadata, bos)?,
         special_tokens_map: special_tokens(metadata, tokens)?,
         chat_template_file: None,
     })
@@ -135,10 +138,10 @@ fn named(tokens: &[String], id: u32) -> Option<&str> {
     tokens.get(id as usize).map(String::as_str)
 }
 
-fn post_processor(first: Option<&str>, id: Option<u32>) -> Value {
+fn post_processor(first: Option<(&str, u32)>) -> Value {
     let byte_level =
         json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true });
-    let (Some(token), Some(id)) = (first, id) else { return byte_level };
+    let Some((token, id)) = first else { return byte_level };
     let bos = |kind: u32| json!({ "SpecialToken": { "id": token, "type_id": kind } });
     let sequence = |name: &str, kind: u32| json!({ "Sequence": { "id": name, "type_id": kind } });
     let template = json!({
@@ -165,18 +168,14 @@ fn special_tokens(metadata: &Metadata, tokens: &[String]) -> Result<Value, Model
     Ok(Value::Object(map))
 }
 
-fn tokenizer_config(
-    metadata: &Metadata,
-    spec: &ModelSpec,
-    tokens: &[String],
-    adds_bos: bool,
-) -> Result<Value, ModelError> {
+fn tokenizer_config(metadata: &Metadata, tokens: &[String], adds_bos: bool) -> Result<Value, ModelError> {
+    let architecture = metadata.text("general.architecture").unwrap_or_default();
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": adds_bos,
         "add_prefix_space": false,
         "clean_up_tokenization_spaces": false,
-        "model_max_length": spec.max_positions,
+        "model_max_length": metadata.size(&format!("{architecture}.context_length"))?,
     });
     if let (Value::Object(config), Value::Object(roles)) = (&mut config, special_tokens(metadata, tokens)?) {
         config.extend(roles);
@@ -187,12 +186,12 @@ fn tokenizer_config(
     Ok(config)
 }
 
-fn generation_config(metadata: &Metadata, spec: &ModelSpec) -> Result<Value, ModelError> {
+fn generation_config(metadata: &Metadata, bos: Option<u32>) -> Result<Value, ModelError> {
     let mut config = Map::new();
-    if let Some(bos) = spec.bos {
+    if let Some(bos) = bos {
         config.insert("bos_token_id".into(), bos.into());
     }
-    match spec.eos.as_slice() {
+    match end_tokens(metadata)?.as_slice() {
         [] => {}
         [eos] => {
             config.insert("eos_token_id".into(), (*eos).into());

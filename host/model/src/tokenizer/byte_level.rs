@@ -61,7 +61,7 @@ pub(super) fn strips_leading_space(tokenizer: &tokenizers::Tokenizer) -> bool {
 }
 
 /// Inverse of GPT-2's `bytes_to_unicode`: printable Latin-1 stands for itself, the 68 others follow from U+0100 on.
-fn byte_of(character: char) -> Option<u8> {
+pub(crate) fn byte_of(character: char) -> Option<u8> {
     let code = u32::from(character);
     match code {
         0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => u8::try_from(code).ok(),

@@ -19,7 +19,6 @@ pub(crate) use self::byte_level::character_of;
 pub use self::files::TokenizerFiles;
 pub use self::stream::TextStream;
 use crate::error::ModelError;
-use crate::spec::ModelSpec;
 
 /// A tokenizer; clones share everything.
 #[derive(Clone)]
@@ -59,11 +58,12 @@ struct TokenTable {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer that `files` describe. End tokens are the union of `spec`'s and `generation_config`'s.
+    /// Builds the tokenizer that `files` describe. `bos` and `eos` are what the model's configuration says; BOS by
+    /// the files goes before it, end tokens are the union of both.
     ///
     /// # Errors
     /// No `tokenizer.json`, or one that the `tokenizers` crate refuses.
-    pub fn new(files: &TokenizerFiles, spec: &ModelSpec) -> Result<Self, ModelError> {
+    pub fn new(files: &TokenizerFiles, bos: Option<u32>, eos: &[u32]) -> Result<Self, ModelError> {
         let Some(text) = &files.tokenizer_json else {
             return Err(ModelError::missing(
                 "tokenizer.json",
@@ -78,10 +78,10 @@ impl Tokenizer {
         parsing.with_truncation(None).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
         let table = TokenTable::new(&parsing);
         let bos = match files.special_token("bos_token") {
-            Some(token) => parsing.token_to_id(token).or(spec.bos),
-            None => spec.bos,
+            Some(token) => parsing.token_to_id(token).or(bos),
+            None => bos,
         };
-        let mut eos = spec.eos.clone();
+        let mut eos = eos.to_vec();
         eos.extend(token_ids(files.generation_config.get("eos_token_id")));
         eos.extend(files.special_token("eos_token").and_then(|token| parsing.token_to_id(token)));
         eos.sort_unstable();

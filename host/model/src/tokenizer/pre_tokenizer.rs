@@ -95,3 +95,62 @@ fn bytes() -> Value {
 fn split(expression: &str) -> Value {
     json!({ "type": "Split", "pattern": { "Regex": expression }, "behavior": "Isolated", "invert": false })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
+    };
+
+    use super::*;
+    use crate::tokenizer::byte_level::byte_of;
+
+    const SPLITS: &str = include_str!("../../tests/golden/splits.json");
+    const ALL: [&str; 6] = ["smollm", "gpt-2", "llama-bpe", "qwen2", "gpt-4o", "default"];
+
+    /// The words, with bytes put back from their spelling; `None` for one that isn't spelled.
+    fn words(pre_tokenizer: &PreTokenizerWrapper, text: &str) -> Vec<String> {
+        let mut text = PreTokenizedString::from(text);
+        pre_tokenizer.pre_tokenize(&mut text).unwrap();
+        let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits
+            .into_iter()
+            .map(|(word, _, _)| {
+                String::from_utf8(word.chars().map(|spelled| byte_of(spelled).unwrap()).collect()).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn words_are_those_of_oniguruma() {
+        let golden: Value = serde_json::from_str(SPLITS).unwrap();
+        let texts: Vec<&str> =
+            golden["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        for name in ALL {
+            let split = by_gguf_name(name).unwrap();
+            let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(split.pre_tokenizer).unwrap();
+            for (place, text) in texts.iter().enumerate() {
+                let expected: Vec<&str> = golden["splits"][name][place]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|word| word.as_str().unwrap())
+                    .collect();
+                // What the normalizer does is HF's own code; the words are cut from its result.
+                let normalized =
+                    if split.normalizer.is_null() { (*text).to_owned() } else { expected.concat() };
+                assert_eq!(words(&pre_tokenizer, &normalized), expected, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_from_what_a_pre_tokenizer_does() {
+        for name in ALL {
+            let split = by_gguf_name(name).unwrap();
+            assert_eq!(gguf_name(&split.pre_tokenizer, split.ignore_merges), Some(name));
+        }
+        assert_eq!(gguf_name(&json!({ "type": "Whitespace" }), false), None);
+        assert!(by_gguf_name("jais-7").is_err());
+    }
+}

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod chat_templates;
 mod damaged_files;
 mod format_round_trips;
 mod model;
 mod model_directories;
+mod smollm2;
 mod synthetic_models;
