@@ -28,14 +28,20 @@ pub fn export_hugging_face(
     })
 }
 
-/// Writes `checkpoint` as a GGUF file. Matrices keep their format and bytes; vectors (norms and biases) become f32,
-/// the only form that ggml adds and multiplies them in.
+/// Writes `checkpoint` as a GGUF file. Without a `format`, matrices keep theirs and their bytes; vectors (norms and
+/// biases) always become f32, the only form that ggml adds and multiplies them in.
 ///
 /// # Errors
-/// See [`write_gguf`].
-pub fn export_gguf(checkpoint: &Checkpoint, out: &Path) -> Result<(), ModelError> {
-    let format =
-        |tensor: &StoredTensor| if tensor.shape.len() == 1 { WeightFormat::F32 } else { tensor.format };
+/// See [`write_gguf`]; also a format that nothing is quantised to, or rows that aren't whole blocks of it.
+pub fn export_gguf(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    format: Option<WeightFormat>,
+) -> Result<(), ModelError> {
+    let format = |tensor: &StoredTensor| match tensor.shape.len() {
+        1 => WeightFormat::F32,
+        _ => format.unwrap_or(tensor.format),
+    };
     let plans: Vec<TensorPlan> = checkpoint.tensors().map(|tensor| plan(tensor, format(tensor))).collect();
     let files = checkpoint.tokenizer_files()?;
     write_gguf(out, checkpoint.spec(), &files, &plans, &mut |plan| {

@@ -98,15 +98,45 @@ fn qwen2_whose_rows_are_never_permuted() {
 fn a_second_export_to_gguf_is_the_same_file() {
     let model = Model::small();
     let again = model.path("again.gguf");
-    export_gguf(&Checkpoint::open(&model.gguf()).unwrap(), &again).unwrap();
+    export_gguf(&Checkpoint::open(&model.gguf()).unwrap(), &again, None).unwrap();
     assert!(std::fs::read(model.gguf()).unwrap() == std::fs::read(again).unwrap());
+}
+
+#[test]
+fn matrices_are_quantised_and_vectors_are_not() {
+    let model = Model::small();
+    let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
+    for format in
+        [WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Mxfp4, WeightFormat::Bf16]
+    {
+        let path = model.path(format.name());
+        export_gguf(&checkpoint, &path, Some(format)).unwrap();
+        let quantized = Checkpoint::open(&path).unwrap();
+        for tensor in quantized.tensors() {
+            let expected = if tensor.shape.len() == 1 { WeightFormat::F32 } else { format };
+            assert_eq!(tensor.format, expected, "{}", tensor.name);
+            let values = checkpoint.tensor(&tensor.name).unwrap().to_f32().unwrap();
+            let pairs = || values.iter().zip(tensor.to_f32().unwrap());
+            let error: f32 = pairs().map(|(value, other)| (value - other).powi(2)).sum();
+            let energy: f32 = values.iter().map(|value| value * value).sum();
+            assert!(
+                (error / energy).sqrt() < 0.2,
+                "{} in {}: {error} of {energy}",
+                tensor.name,
+                format.name()
+            );
+        }
+    }
+    let error = export_gguf(&checkpoint, &model.path("q6"), Some(WeightFormat::Q6K)).unwrap_err().to_string();
+    assert!(error.contains("multiple of 256"), "{error}");
+    assert!(!model.path("q6").exists());
 }
 
 #[test]
 fn existing_output_is_never_overwritten() {
     let model = Model::small();
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
-    let error = export_gguf(&checkpoint, &model.gguf()).unwrap_err().to_string();
+    let error = export_gguf(&checkpoint, &model.gguf(), None).unwrap_err().to_string();
     assert!(error.contains("model.gguf") && error.contains("doesn't exist"), "{error}");
     let error =
         export_hugging_face(&checkpoint, &model.hugging_face(), WeightFormat::F32).unwrap_err().to_string();

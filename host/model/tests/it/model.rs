@@ -31,7 +31,7 @@ impl Model {
     pub(crate) fn gguf(&self) -> PathBuf {
         let path = self.path("model.gguf");
         if !path.exists() {
-            export_gguf(&Checkpoint::open(&self.hugging_face()).unwrap(), &path).unwrap();
+            export_gguf(&Checkpoint::open(&self.hugging_face()).unwrap(), &path, None).unwrap();
         }
         path
     }

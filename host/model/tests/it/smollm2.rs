@@ -47,7 +47,7 @@ fn an_export_to_gguf_has_every_tensor_byte_for_byte() {
     let Some(path) = path() else { return };
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("again.gguf");
-    export_gguf(&Checkpoint::open(&path).unwrap(), &out).unwrap();
+    export_gguf(&Checkpoint::open(&path).unwrap(), &out, None).unwrap();
     let (original, again) = (std::fs::read(&path).unwrap(), std::fs::read(&out).unwrap());
     let (parsed, parsed_again) = (gguf::parse(&original).unwrap(), gguf::parse(&again).unwrap());
     assert_eq!(parsed.tensors.len(), parsed_again.tensors.len());
