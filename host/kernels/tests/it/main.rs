@@ -39,7 +39,7 @@ fn random_blocks(format: espalier_kernels::WeightFormat, values: usize, seed: u6
     for (index, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
         for offset in halves {
             // Between 2^-8 and 2^-5 with varying mantissa and sign.
-            let scale = 0x1c00u16 + (index as u16 * 397 & 0x0bff) | (index as u16 & 1) << 15;
+            let scale = (0x1c00u16 + ((index as u16 * 397) & 0x0bff)) | ((index as u16 & 1) << 15);
             block[*offset..offset + 2].copy_from_slice(&scale.to_le_bytes());
         }
         if format == F::Mxfp4 {
