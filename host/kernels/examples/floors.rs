@@ -81,18 +81,21 @@ struct Network {
 }
 
 impl Network {
-    fn new(format: WeightFormat) -> Option<Self> {
+    fn new(cpu: &Cpu, format: WeightFormat) -> Self {
         let mut groups = Vec::new();
         for _ in 0..LAYERS {
             for group in LAYER {
                 // K-quants need multiples of 256 columns: round up, as a model of that width would have.
                 let round = |columns: usize| columns.next_multiple_of(format.block_values().max(64));
-                groups.push(
-                    group.iter().map(|(rows, columns)| weights(format, *rows, round(*columns))).collect(),
-                );
+                let matrix = |(rows, columns): &(usize, usize)| {
+                    let mut matrix = weights(format, *rows, round(*columns));
+                    cpu.pack(&mut matrix);
+                    matrix
+                };
+                groups.push(group.iter().map(matrix).collect());
             }
         }
-        Some(Self { groups })
+        Self { groups }
     }
 
     fn bytes(&self) -> usize {
@@ -140,6 +143,7 @@ fn main() {
     let cpu = match argument(2, "").as_str() {
         "portable" => Cpu::with_instruction_set(threads, InstructionSet::Portable),
         "avx2" => Cpu::with_instruction_set(threads, InstructionSet::Avx2),
+        "avx512" => Cpu::with_instruction_set(threads, InstructionSet::Avx512),
         _ => Cpu::new(threads),
     }
     .unwrap();
@@ -159,7 +163,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for name in formats.split(',') {
         let Some(format) = WeightFormat::parse(name) else { continue };
-        let Some(network) = Network::new(format) else { continue };
+        let network = Network::new(&cpu, format);
         for precision in [Precision::Exact, Precision::Fast] {
             let decode = best(15, || network.run(&cpu, 1, precision));
             let eight = best(7, || network.run(&cpu, 8, precision));

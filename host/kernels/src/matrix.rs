@@ -1,5 +1,8 @@
 //! A weight matrix: rows of blocks in one of the weight formats.
 
+use std::sync::Arc;
+
+use crate::cpu::PackedMatrix;
 use crate::dequantize::dequantize;
 use crate::error::check_length;
 use crate::{Bytes, KernelError, WeightFormat};
@@ -12,6 +15,7 @@ pub struct Matrix {
     columns: usize,
     row_bytes: usize,
     bytes: Bytes,
+    packed: Option<Arc<PackedMatrix>>,
 }
 
 impl Matrix {
@@ -26,7 +30,7 @@ impl Matrix {
             reason: format!("{rows} × {columns} values overflow the address space"),
         })?;
         check_length("the bytes of a matrix", bytes.len(), expected)?;
-        Ok(Self { format, rows, columns, row_bytes, bytes })
+        Ok(Self { format, rows, columns, row_bytes, bytes, packed: None })
     }
 
     /// An `F32` matrix of `values`, row-major.
@@ -55,6 +59,19 @@ impl Matrix {
     /// The storage.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Bytes of the packed form that [`crate::Cpu::pack`] made; 0 without one.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.as_ref().map_or(0, |packed| packed.len())
+    }
+
+    pub(crate) fn packed(&self) -> Option<&PackedMatrix> {
+        self.packed.as_deref()
+    }
+
+    pub(crate) fn set_packed(&mut self, packed: Option<PackedMatrix>) {
+        self.packed = packed.map(Arc::new);
     }
 
     /// Bytes of one row.

@@ -16,7 +16,7 @@ versions! {
 /// Writes the values of `bytes` to `out`, both whole blocks of `format`; of unequal lengths the shorter decides.
 pub(crate) fn decode_blocks(set: InstructionSet, format: WeightFormat, bytes: &[u8], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if set == InstructionSet::Avx512 && avx512::decode(format, bytes, out) {
+    if set >= InstructionSet::Avx512 && avx512::decode(format, bytes, out) {
         return;
     }
     decode_compiled(set, format, bytes, out);

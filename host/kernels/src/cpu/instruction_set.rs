@@ -10,6 +10,8 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512 F, BW, DQ and VL (x86-64-v4).
     Avx512,
+    /// `Avx512` with VNNI, the 8-bit dot products.
+    Avx512Vnni,
 }
 
 impl InstructionSet {
@@ -24,6 +26,9 @@ impl InstructionSet {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 && is_x86_feature_detected!("avx512vnni") {
+                return Self::Avx512Vnni;
+            }
             if avx2 && avx512 {
                 return Self::Avx512;
             }
@@ -41,6 +46,7 @@ impl std::fmt::Display for InstructionSet {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512-vnni",
         })
     }
 }
@@ -66,7 +72,7 @@ macro_rules! versions {
             match set {
                 // SAFETY: an `InstructionSet` above `Portable` only comes from detection on this machine.
                 #[cfg(target_arch = "x86_64")]
-                crate::cpu::InstructionSet::Avx512 => unsafe { avx512($($argument),*) },
+                crate::cpu::InstructionSet::Avx512 | crate::cpu::InstructionSet::Avx512Vnni => unsafe { avx512($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 crate::cpu::InstructionSet::Avx2 => unsafe { avx2($($argument),*) },

@@ -3,14 +3,17 @@
 //! Weight rows are decoded to f32 into a buffer that stays in the cache, then multiplied by one kernel for all formats
 //! (see [`super::tile`]). With few activation rows a piece takes eight weight rows a stretch of columns at a time, so
 //! that decoded weights never leave the first-level cache; with many it decodes a panel of whole rows once for all.
+//! Fast products read packed weights instead (see [`super::packed`]).
 
 use std::cell::RefCell;
 
+use super::activations::{Activations, Quantized};
 use super::decode::decode_blocks;
 use super::lanes::{LANES, Lanes};
+use super::packed::{GROUP, MAX_ROWS, PackedMatrix};
 use super::scatter::Scatter;
 use super::tile::{Rows, accumulate, reduce};
-use super::{Activations, Cpu, InstructionSet};
+use super::{Cpu, InstructionSet};
 use crate::error::check_length;
 use crate::{KernelError, Matrix, WeightFormat};
 
@@ -24,6 +27,8 @@ const STRETCH: usize = 512;
 const PANEL_VALUES: usize = 65_536;
 /// Multiply-adds of one piece of work, some microseconds.
 const PIECE_WORK: usize = 131_072;
+/// Bytes of packed weights in one piece of work.
+const PACKED_PIECE: usize = 49_152;
 /// Activation rows whose sums are kept at a time.
 const TILE_ACTIVATIONS: usize = 4;
 
@@ -88,7 +93,10 @@ impl Cpu {
             .collect();
         let mut pieces = Vec::new();
         for (product, Product { weights, .. }) in products.iter().enumerate() {
-            let step = piece_rows(weights.rows(), input, self.threads());
+            let step = match product_packed(weights, input) {
+                Some((packed, _)) => packed_piece_rows(packed, input, self.threads()),
+                None => piece_rows(weights.rows(), input, self.threads()),
+            };
             pieces.extend((0..weights.rows()).step_by(step).map(|first| {
                 let count = step.min(weights.rows() - first);
                 Piece { product, first, count }
@@ -98,7 +106,9 @@ impl Cpu {
             let Some(piece) = pieces.get(index) else { return };
             let Some(product) = products.get(piece.product) else { return };
             SCRATCH.with_borrow_mut(|scratch| {
-                if input.rows <= FEW_ROWS {
+                if let Some((packed, activations)) = product_packed(product.weights, input) {
+                    product.packed(piece, packed, activations);
+                } else if input.rows <= FEW_ROWS {
                     product.few(piece, scratch);
                 } else {
                     product.many(piece, scratch);
@@ -119,7 +129,40 @@ fn piece_rows(rows: usize, input: &Activations, threads: usize) -> usize {
     work.min(rows.div_ceil(threads * 3)).next_multiple_of(FEW_WEIGHTS)
 }
 
+/// The packed weights and the 8-bit activations, when the product has both.
+fn product_packed<'a>(
+    weights: &'a Matrix,
+    input: &'a Activations,
+) -> Option<(&'a PackedMatrix, &'a Quantized)> {
+    weights.packed().zip(input.quantized.as_ref())
+}
+
+/// As [`piece_rows`]: some 48 KiB of packed weights, less when they meet many activation rows.
+fn packed_piece_rows(packed: &PackedMatrix, input: &Activations, threads: usize) -> usize {
+    let share = packed.groups().div_ceil(threads * 3);
+    let passes = input.rows.div_ceil(MAX_ROWS);
+    (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP
+}
+
 impl Product<'_> {
+    /// Packed weights, one group of rows at a time against as many activation rows as registers hold.
+    fn packed(&self, piece: &Piece, packed: &PackedMatrix, activations: &Quantized) {
+        let (rows, width) = (self.input.rows, self.weights.rows());
+        let mut sums = [[0.0; GROUP]; MAX_ROWS];
+        for first in (piece.first..piece.first + piece.count).step_by(GROUP) {
+            let count = GROUP.min(piece.first + piece.count - first);
+            for start in (0..rows).step_by(MAX_ROWS) {
+                let sums = &mut sums[..MAX_ROWS.min(rows - start)];
+                packed.multiply(self.set, first / GROUP, activations, start, sums);
+                for (row, sums) in sums.iter().enumerate() {
+                    // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
+                    let out = unsafe { self.output.part((start + row) * width + first, count) };
+                    out.copy_from_slice(&sums[..count]);
+                }
+            }
+        }
+    }
+
     /// Few activation rows: eight weight rows at a time, decoded a stretch of columns at a time.
     fn few(&self, piece: &Piece, scratch: &mut Scratch) {
         let (columns, rows) = (self.input.columns, self.input.rows);

@@ -7,6 +7,7 @@ mod elementwise;
 mod instruction_set;
 mod lanes;
 mod matmul;
+mod packed;
 mod scatter;
 mod tile;
 
@@ -16,9 +17,10 @@ pub use activations::{Activations, Precision};
 pub use attention::{AttentionShape, SequenceSpan};
 pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
+pub(crate) use packed::PackedMatrix;
 
-use crate::KernelError;
 use crate::pool::Pool;
+use crate::{KernelError, Matrix};
 
 /// A handle to the pool and its kernels. Clones share the threads.
 #[derive(Clone)]
@@ -62,6 +64,13 @@ impl Cpu {
     /// What the kernels run with.
     pub fn instruction_set(&self) -> InstructionSet {
         self.device.instruction_set
+    }
+
+    /// Gives `matrix` the rearranged copy that products in [`Precision::Fast`] read, where its format has one
+    /// (Q4_0, Q4_1, Q8_0, MXFP4, Q4_K). The copy takes as much memory as the original, whose pages are then read only
+    /// by the exact path.
+    pub fn pack(&self, matrix: &mut Matrix) {
+        matrix.set_packed(packed::pack(self, matrix));
     }
 
     /// Calls `task(0)` to `task(tasks − 1)`, each once, on all threads; returns when every call has. A call from

@@ -52,7 +52,7 @@ pub(super) fn accumulate(set: InstructionSet, weights: Rows, activations: Rows, 
     assert!(sums.len() >= weights.count * activations.count);
     match set {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => avx512::accumulate(weights, activations, sums),
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => avx512::accumulate(weights, activations, sums),
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => avx2::accumulate(weights, activations, sums),
         _ => accumulate_portable(weights, activations, sums),
@@ -62,7 +62,7 @@ pub(super) fn accumulate(set: InstructionSet, weights: Rows, activations: Rows, 
 /// Sums each set of lanes: `out[i] = Σ sums[i]`.
 pub(super) fn reduce(set: InstructionSet, sums: &[Lanes], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if set == InstructionSet::Avx512 {
+    if set >= InstructionSet::Avx512 {
         return avx512::reduce(sums, out);
     }
     let _ = set;

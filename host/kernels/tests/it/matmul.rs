@@ -5,9 +5,14 @@ use espalier_kernels::{Bytes, Cpu, InstructionSet, Matrix, Precision, WeightForm
 use crate::{noise, random_blocks};
 
 fn devices() -> Vec<Cpu> {
-    [(1, InstructionSet::Portable), (3, InstructionSet::Avx2), (2, InstructionSet::Avx512)]
-        .map(|(threads, set)| Cpu::with_instruction_set(threads, set).unwrap())
-        .to_vec()
+    [
+        (1, InstructionSet::Portable),
+        (3, InstructionSet::Avx2),
+        (2, InstructionSet::Avx512),
+        (2, InstructionSet::Avx512Vnni),
+    ]
+    .map(|(threads, set)| Cpu::with_instruction_set(threads, set).unwrap())
+    .to_vec()
 }
 
 fn matrix(format: WeightFormat, rows: usize, columns: usize, seed: u64) -> Matrix {
@@ -91,6 +96,68 @@ fn exact_results_do_not_depend_on_batch_threads_or_instructions() {
                     product(&cpu, &weights, rows, Precision::Exact),
                     alone[..n * 45],
                     "{format} {cpu:?} {n}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn fast_results_are_near_and_do_not_depend_on_batch_threads_or_instructions() {
+    for format in WeightFormat::ALL {
+        for (rows, columns) in [(45, 1280), (16, 256), (1, 512), (33, 768)] {
+            let mut weights = matrix(format, rows, columns, 3);
+            devices()[0].pack(&mut weights);
+            let packable = matches!(format.name(), "q4_0" | "q4_1" | "q8_0" | "mxfp4" | "q4_k");
+            assert_eq!(weights.packed_bytes() > 0, packable);
+            let input = noise(19 * columns, 7);
+            let alone: Vec<f32> = input
+                .chunks_exact(columns)
+                .flat_map(|row| product(&devices()[0], &weights, row, Precision::Fast))
+                .collect();
+            for (found, (sum, size)) in alone.iter().zip(reference(&weights, &input)) {
+                let difference = (f64::from(*found) - sum).abs();
+                assert!(difference <= size * 4e-3, "{format}: {found} instead of {sum} of {size}");
+            }
+            for cpu in devices() {
+                for n in [1, 2, 3, 7, 8, 9, 19] {
+                    let found = product(&cpu, &weights, &input[..n * columns], Precision::Fast);
+                    assert_eq!(found, alone[..n * rows], "{format} {cpu:?} {n}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_extremes_of_codes_do_not_overflow() {
+    // Largest codes against largest activations of one sign: what 16-bit sums would lose first.
+    let input = [1.0; 64];
+    for format in
+        [WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q8_0, WeightFormat::Mxfp4, WeightFormat::Q4K]
+    {
+        for byte in [0x77, 0xff, 0x80, 0x7f] {
+            let columns = format.block_values().max(64);
+            let mut bytes = vec![byte; format.row_bytes(columns).unwrap()];
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                // A scale of 2^-4 for halves; an exponent near 1 for MXFP4.
+                block[..2].copy_from_slice(&[
+                    if format == WeightFormat::Mxfp4 { 123 } else { 0 },
+                    if format == WeightFormat::Mxfp4 { byte } else { 0x2c },
+                ]);
+                if matches!(format, WeightFormat::Q4_1 | WeightFormat::Q4K) {
+                    block[2..4].copy_from_slice(&[0, 0x2c]);
+                }
+            }
+            let mut weights = Matrix::new(format, 1, columns, Bytes::from_vec(bytes)).unwrap();
+            devices()[0].pack(&mut weights);
+            let input = input.repeat(columns / 64);
+            let (expected, size) = reference(&weights, &input)[0];
+            for cpu in devices() {
+                let found = product(&cpu, &weights, &input, Precision::Fast)[0];
+                assert!(
+                    (f64::from(found) - expected).abs() <= size * 1e-6,
+                    "{format} {byte:#x} {cpu:?}: {found}, {expected}"
                 );
             }
         }
