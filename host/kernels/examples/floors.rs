@@ -88,8 +88,8 @@ impl Network {
                 // K-quants need multiples of 256 columns: round up, as a model of that width would have.
                 let round = |columns: usize| columns.next_multiple_of(format.block_values().max(64));
                 let matrix = |(rows, columns): &(usize, usize)| {
-                    let mut matrix = weights(format, *rows, round(*columns));
-                    cpu.pack(&mut matrix);
+                    let matrix = weights(format, *rows, round(*columns));
+                    cpu.pack(&matrix);
                     matrix
                 };
                 groups.push(group.iter().map(matrix).collect());

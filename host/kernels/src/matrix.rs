@@ -1,6 +1,6 @@
 //! A weight matrix: rows of blocks in one of the weight formats.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cpu::PackedMatrix;
 use crate::dequantize::dequantize;
@@ -15,7 +15,8 @@ pub struct Matrix {
     columns: usize,
     row_bytes: usize,
     bytes: Bytes,
-    packed: Option<Arc<PackedMatrix>>,
+    /// The rearranged copy for fast products, made when the first one needs it and shared by clones.
+    packed: Arc<OnceLock<Option<PackedMatrix>>>,
 }
 
 impl Matrix {
@@ -30,7 +31,7 @@ impl Matrix {
             reason: format!("{rows} × {columns} values overflow the address space"),
         })?;
         check_length("the bytes of a matrix", bytes.len(), expected)?;
-        Ok(Self { format, rows, columns, row_bytes, bytes, packed: None })
+        Ok(Self { format, rows, columns, row_bytes, bytes, packed: Arc::default() })
     }
 
     /// An `F32` matrix of `values`, row-major.
@@ -61,17 +62,14 @@ impl Matrix {
         &self.bytes
     }
 
-    /// Bytes of the packed form that [`crate::Cpu::pack`] made; 0 without one.
+    /// Bytes of the rearranged copy that fast products read; 0 while there is none.
     pub fn packed_bytes(&self) -> usize {
-        self.packed.as_ref().map_or(0, |packed| packed.len())
+        self.packed.get().and_then(Option::as_ref).map_or(0, PackedMatrix::len)
     }
 
-    pub(crate) fn packed(&self) -> Option<&PackedMatrix> {
-        self.packed.as_deref()
-    }
-
-    pub(crate) fn set_packed(&mut self, packed: Option<PackedMatrix>) {
-        self.packed = packed.map(Arc::new);
+    /// The rearranged copy, which `pack` makes the first time if it can.
+    pub(crate) fn packed(&self, pack: impl FnOnce(&Self) -> Option<PackedMatrix>) -> Option<&PackedMatrix> {
+        self.packed.get_or_init(|| pack(self)).as_ref()
     }
 
     /// Bytes of one row.

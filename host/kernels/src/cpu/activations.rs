@@ -12,8 +12,8 @@ pub enum Precision {
     /// f32 activations, f32 accumulation.
     #[default]
     Exact,
-    /// Activations rounded to 8 bits in blocks of 32 for matrices that have a packed form (see [`Cpu::pack`]); products
-    /// with other matrices run as `Exact`.
+    /// Activations rounded to 8 bits in blocks of 32, for weights whose format has a packed form (see [`Cpu::pack`]);
+    /// products with other weights run as `Exact`.
     Fast,
 }
 

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use super::activations::{Activations, Quantized};
 use super::decode::decode_blocks;
 use super::lanes::{LANES, Lanes};
-use super::packed::{GROUP, MAX_ROWS, PackedMatrix};
+use super::packed::{GROUP, MAX_ROWS, PackedMatrix, pack};
 use super::scatter::Scatter;
 use super::tile::{Rows, accumulate, reduce};
 use super::{Cpu, InstructionSet};
@@ -49,6 +49,8 @@ struct Product<'a> {
     set: InstructionSet,
     weights: &'a Matrix,
     input: &'a Activations<'a>,
+    /// Packed weights and 8-bit activations, when the product is a fast one.
+    packed: Option<(&'a PackedMatrix, &'a Quantized)>,
     output: Scatter<'a, f32>,
 }
 
@@ -89,11 +91,15 @@ impl Cpu {
         let set = self.instruction_set();
         let products: Vec<Product> = products
             .iter_mut()
-            .map(|(weights, output)| Product { set, weights, input, output: Scatter::new(output) })
+            .map(|(weights, output)| {
+                let quantized = input.quantized.as_ref();
+                let packed = quantized.and_then(|_| weights.packed(|weights| pack(self, weights)));
+                Product { set, weights, input, packed: packed.zip(quantized), output: Scatter::new(output) }
+            })
             .collect();
         let mut pieces = Vec::new();
-        for (product, Product { weights, .. }) in products.iter().enumerate() {
-            let step = match product_packed(weights, input) {
+        for (product, Product { weights, packed, .. }) in products.iter().enumerate() {
+            let step = match packed {
                 Some((packed, _)) => packed_piece_rows(packed, input, self.threads()),
                 None => piece_rows(weights.rows(), input, self.threads()),
             };
@@ -106,8 +112,8 @@ impl Cpu {
             let Some(piece) = pieces.get(index) else { return };
             let Some(product) = products.get(piece.product) else { return };
             SCRATCH.with_borrow_mut(|scratch| {
-                if let Some((packed, activations)) = product_packed(product.weights, input) {
-                    product.packed(piece, packed, activations);
+                if let Some((packed, activations)) = product.packed {
+                    product.fast(piece, packed, activations);
                 } else if input.rows <= FEW_ROWS {
                     product.few(piece, scratch);
                 } else {
@@ -129,14 +135,6 @@ fn piece_rows(rows: usize, input: &Activations, threads: usize) -> usize {
     work.min(rows.div_ceil(threads * 3)).next_multiple_of(FEW_WEIGHTS)
 }
 
-/// The packed weights and the 8-bit activations, when the product has both.
-fn product_packed<'a>(
-    weights: &'a Matrix,
-    input: &'a Activations,
-) -> Option<(&'a PackedMatrix, &'a Quantized)> {
-    weights.packed().zip(input.quantized.as_ref())
-}
-
 /// As [`piece_rows`]: some 48 KiB of packed weights, less when they meet many activation rows.
 fn packed_piece_rows(packed: &PackedMatrix, input: &Activations, threads: usize) -> usize {
     let share = packed.groups().div_ceil(threads * 3);
@@ -146,7 +144,7 @@ fn packed_piece_rows(packed: &PackedMatrix, input: &Activations, threads: usize)
 
 impl Product<'_> {
     /// Packed weights, one group of rows at a time against as many activation rows as registers hold.
-    fn packed(&self, piece: &Piece, packed: &PackedMatrix, activations: &Quantized) {
+    fn fast(&self, piece: &Piece, packed: &PackedMatrix, activations: &Quantized) {
         let (rows, width) = (self.input.rows, self.weights.rows());
         let mut sums = [[0.0; GROUP]; MAX_ROWS];
         for first in (piece.first..piece.first + piece.count).step_by(GROUP) {

@@ -66,11 +66,12 @@ impl Cpu {
         self.device.instruction_set
     }
 
-    /// Gives `matrix` the rearranged copy that products in [`Precision::Fast`] read, where its format has one
-    /// (Q4_0, Q4_1, Q8_0, MXFP4, Q4_K). The copy takes as much memory as the original, whose pages are then read only
-    /// by the exact path.
-    pub fn pack(&self, matrix: &mut Matrix) {
-        matrix.set_packed(packed::pack(self, matrix));
+    /// Makes the rearranged copy of `matrix` that fast products read, where its format has one (Q4_0, Q4_1, Q8_0, MXFP4,
+    /// Q4_K). The first fast product does this by itself; a loader may do it beforehand.
+    ///
+    /// The copy takes as much memory as the original, whose pages are then read only by the exact path.
+    pub fn pack(&self, matrix: &Matrix) {
+        matrix.packed(|matrix| packed::pack(self, matrix));
     }
 
     /// Calls `task(0)` to `task(tasks − 1)`, each once, on all threads; returns when every call has. A call from

@@ -106,8 +106,8 @@ fn exact_results_do_not_depend_on_batch_threads_or_instructions() {
 fn fast_results_are_near_and_do_not_depend_on_batch_threads_or_instructions() {
     for format in WeightFormat::ALL {
         for (rows, columns) in [(45, 1280), (16, 256), (1, 512), (33, 768)] {
-            let mut weights = matrix(format, rows, columns, 3);
-            devices()[0].pack(&mut weights);
+            let weights = matrix(format, rows, columns, 3);
+            devices()[0].pack(&weights);
             let packable = matches!(format.name(), "q4_0" | "q4_1" | "q8_0" | "mxfp4" | "q4_k");
             assert_eq!(weights.packed_bytes() > 0, packable);
             let input = noise(19 * columns, 7);
@@ -149,8 +149,7 @@ fn the_extremes_of_codes_do_not_overflow() {
                     block[2..4].copy_from_slice(&[0, 0x2c]);
                 }
             }
-            let mut weights = Matrix::new(format, 1, columns, Bytes::from_vec(bytes)).unwrap();
-            devices()[0].pack(&mut weights);
+            let weights = Matrix::new(format, 1, columns, Bytes::from_vec(bytes)).unwrap();
             let input = input.repeat(columns / 64);
             let (expected, size) = reference(&weights, &input)[0];
             for cpu in devices() {
