@@ -33,7 +33,7 @@ const LIBRARY_ROUNDS: usize = 4;
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Whether an earlier run has finished the toolchain.
-pub(crate) fn is_ready(prefix: &Path) -> bool {
+fn is_ready(prefix: &Path) -> bool {
     prefix.join("std-ok").is_file()
 }
 
@@ -49,7 +49,8 @@ pub(crate) fn prepare(prefix: &Path) -> Result<PathBuf> {
     if architecture.is_ok_and(|name| name.trim() != "amd64") || !process::succeeds("apt-get", &["--version"])
     {
         bail!(
-            "guests need the {TRIPLE} target: run `rustup target add {TRIPLE}` (the Debian route needs Debian 12 on amd64)"
+            "guests need the target {TRIPLE}: run `rustup target add {TRIPLE}`, or set ESPALIER_WASM_TOOLCHAIN=rustup, which \
+             lets setup run it (the other route needs Debian 12 on amd64)"
         );
     }
     for folder in ["usr", "lib", "debs", "build"] {

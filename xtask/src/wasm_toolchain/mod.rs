@@ -4,8 +4,8 @@
 //! * `debian`: where no target can be fetched from rustup, Debian's `rustc-web` with its standard library's sources,
 //!   unpacked (never installed: it conflicts with rustup) below a private prefix; std is built there once.
 //!
-//! `ESPALIER_WASM_TOOLCHAIN` picks the route; `auto`, the default, takes rustup's target if it is there or can be
-//! added, else Debian's compiler. Both routes link with the Rust toolchain's own `wasm-component-ld`, which makes the
+//! `ESPALIER_WASM_TOOLCHAIN` picks the route; `auto`, the default, takes rustup's target if it is there, else Debian's
+//! compiler. Only `rustup` lets setup add the target to the user's own toolchain. Both routes link with the Rust toolchain's own `wasm-component-ld`, which makes the
 //! module a component in the same step; a guest imports nothing but what its WIT world says.
 
 mod debian;
@@ -69,7 +69,7 @@ impl WasmToolchain {
                 true
             }
             Route::Debian => false,
-            Route::Auto => rustup::has_target() || (!debian::is_ready(prefix) && rustup::try_to_add_target()),
+            Route::Auto => rustup::has_target(),
         };
         if with_rustup {
             console::note(&format!("rustup's {TRIPLE}"));
