@@ -10,6 +10,7 @@
 mod bad_requests;
 mod broken_models;
 mod command_line;
+mod hostile_components;
 mod http;
 mod live_pruning;
 mod metrics;
