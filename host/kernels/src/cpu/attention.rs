@@ -1,15 +1,15 @@
 //! Causal attention over the paged key-value store, by blocks of keys with a running softmax.
 //!
-//! Keys are taken in tiles of 16 that lie at fixed positions of the sequence, and every query folds its tiles in
-//! order, so a query's result depends on its keys alone. No matrix of scores is kept. All query heads of a KV group,
-//! for a tile of queries, share each loaded key and value tile.
+//! Keys are taken in steps of four tiles of 16 that lie at fixed positions of the sequence, and every query folds its
+//! steps in order, so a query's result depends on its keys alone. No matrix of scores is kept. All query heads of a KV
+//! group, for a tile of queries, share each loaded key and value. The arithmetic is in [`super::softmax`].
 
 use std::cell::RefCell;
 
 use super::Cpu;
 use super::instruction_set::versions;
-use super::lanes::{self, LANES, Lanes};
 use super::scatter::Scatter;
+use super::softmax::{ROWS, STEP, STEP_TILES, Softmax, Tile, add_values, scores, weigh};
 use crate::error::check_length;
 use crate::kv::KEY_TILE;
 use crate::{KernelError, KeyValueStore};
@@ -45,9 +45,6 @@ pub struct SequenceSpan<'a> {
 /// Rows (queries × heads of a group) that share the loaded tiles in one piece of work.
 const PIECE_ROWS: usize = 32;
 
-/// Rows whose scores are computed together.
-const SCORE_ROWS: usize = 4;
-
 /// One piece: some queries of one span, for one KV head.
 struct Piece {
     span: usize,
@@ -58,17 +55,8 @@ struct Piece {
     queries: usize,
 }
 
-/// The running softmax of one row.
-#[derive(Copy, Clone)]
-struct Softmax {
-    /// Largest score so far.
-    maximum: f32,
-    /// Sum of `e^(score − maximum)`, by lane.
-    total: Lanes,
-}
-
 thread_local! {
-    static ROWS: RefCell<(Vec<Softmax>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static STATE: RefCell<(Vec<Softmax>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// Everything that one piece reads.
@@ -82,7 +70,7 @@ struct Task<'a> {
 }
 
 versions! {
-    fn attend(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) = attend_piece;
+    fn attend(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) = attend_piece::<1, 1>, attend_piece::<4, 4>;
 }
 
 impl Cpu {
@@ -108,10 +96,10 @@ impl Cpu {
         self.parallel(pieces.len(), &|index| {
             let Some(piece) = pieces.get(index) else { return };
             let Some(span) = sequences.get(piece.span) else { return };
-            ROWS.with_borrow_mut(|(softmax, sums)| {
+            STATE.with_borrow_mut(|(softmax, sums)| {
                 let rows = piece.queries * group;
                 softmax.clear();
-                softmax.resize(rows, Softmax { maximum: f32::NEG_INFINITY, total: [0.0; LANES] });
+                softmax.resize(rows, Softmax::EMPTY);
                 sums.clear();
                 sums.resize(rows * shape.head_dim, 0.0);
                 attend(set, &Task { shape, span, piece, queries, cache, layer }, softmax, sums);
@@ -191,50 +179,66 @@ fn pieces(shape: &AttentionShape, sequences: &[SequenceSpan], group: usize, thre
 }
 
 /// Attention of one piece: row r is query r / group, head r % group. Leaves the finished rows in `sums`.
+///
+/// `TILES` and `CHUNKS` are how many key tiles and value chunks are worked on at once; they don't change the result.
 #[inline(always)]
-fn attend_piece(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) {
-    let Task { shape, span, piece, cache, .. } = *task;
+fn attend_piece<const TILES: usize, const CHUNKS: usize>(
+    task: &Task,
+    softmax: &mut [Softmax],
+    sums: &mut [f32],
+) {
+    let Task { shape, span, piece, cache, layer, .. } = *task;
     let (group, d, block_tokens) = (shape.heads / shape.kv_heads, shape.head_dim, cache.block_tokens());
     let first = span.first_position + piece.first_query;
     let last = first + piece.queries - 1;
-    let visible = shape.sliding_window.map_or(0, |window| (first + 1).saturating_sub(window));
-    for (index, block) in
-        span.blocks.iter().enumerate().take(last / block_tokens + 1).skip(visible / block_tokens)
-    {
-        for tile in 0..block_tokens.div_ceil(KEY_TILE) {
-            let start = index * block_tokens + tile * KEY_TILE;
-            let tokens = KEY_TILE.min(block_tokens - tile * KEY_TILE);
-            if start > last || start + tokens <= visible {
+    let lowest =
+        |position: usize| shape.sliding_window.map_or(0, |window| (position + 1).saturating_sub(window));
+    let block_tiles = block_tokens.div_ceil(KEY_TILE);
+    // Tiles are numbered through the sequence; a step is four of them.
+    let tile_of =
+        |position: usize| position / block_tokens * block_tiles + position % block_tokens / KEY_TILE;
+    let rows = softmax.len();
+    let steps = tile_of(lowest(first)) / STEP_TILES..tile_of(last) / STEP_TILES + 1;
+    for step in steps {
+        let mut tiles = [Tile::default(); STEP_TILES];
+        let mut count = 0;
+        for number in step * STEP_TILES..(step + 1) * STEP_TILES {
+            let (index, place) = (number / block_tiles, number % block_tiles * KEY_TILE);
+            let start = index * block_tokens + place;
+            if start > last {
+                break;
+            }
+            let Some(block) = span.blocks.get(index) else { break };
+            let tokens = KEY_TILE.min(block_tokens - place).min(last + 1 - start);
+            let keys = cache.key_tile(layer, *block, piece.kv_head, place / KEY_TILE);
+            let values = cache.value_rows(layer, *block, piece.kv_head, place, tokens);
+            tiles[count] = Tile { start, tokens, keys, values };
+            count += 1;
+        }
+        let tiles = &tiles[..count];
+        for row in (0..rows).step_by(ROWS) {
+            let count = ROWS.min(rows - row);
+            let (low, high) = (lowest(first + row / group), first + (row + count - 1) / group);
+            let Some(end) = tiles.last().map(|tile| tile.start + tile.tokens) else { continue };
+            if tiles.first().is_none_or(|tile| tile.start > high) || end <= low {
                 continue;
             }
-            let keys = cache.key_tile(task.layer, *block, piece.kv_head, tile);
-            let values = cache.value_rows(task.layer, *block, piece.kv_head, tile * KEY_TILE, tokens);
-            let rows = softmax.len();
-            let mut row = 0;
-            while row < rows {
-                let count = SCORE_ROWS.min(rows - row);
-                let queries: [&[f32]; SCORE_ROWS] =
-                    std::array::from_fn(|r| query(task, group, row + r.min(count - 1)));
-                let scores = scores(queries, keys);
-                for (r, scores) in scores.iter().enumerate().take(count) {
-                    let position = first + (row + r) / group;
-                    let lowest =
-                        shape.sliding_window.map_or(0, |window| (position + 1).saturating_sub(window));
-                    // Keys start..start+tokens, of which the row sees lowest..=position.
-                    let from = lowest.saturating_sub(start);
-                    let to = (position + 1).saturating_sub(start).min(tokens);
-                    if from < to {
-                        let sums = &mut sums[(row + r) * d..(row + r + 1) * d];
-                        fold(scores, shape.scale, from, to, values, &mut softmax[row + r], sums);
-                    }
-                }
-                row += count;
+            let mut weights = [[0.0; STEP]; ROWS];
+            let queries: [&[f32]; ROWS] = std::array::from_fn(|r| query(task, group, row + r.min(count - 1)));
+            scores::<TILES>(&queries, tiles, &mut weights);
+            let mut corrections = [1.0; ROWS];
+            for r in 0..count {
+                let position = first + (row + r) / group;
+                let visible = lowest(position)..position + 1;
+                corrections[r] = weigh(&mut weights[r], shape.scale, tiles, visible, &mut softmax[row + r]);
             }
+            let sums = &mut sums[row * d..(row + count) * d];
+            add_values::<CHUNKS>(&weights, &corrections, tiles, low..high + 1, d, sums);
         }
     }
     for (row, (softmax, sums)) in softmax.iter().zip(sums.chunks_exact_mut(d)).enumerate() {
         let sink = shape.sinks.and_then(|sinks| sinks.get(piece.kv_head * group + row % group)).copied();
-        finish(softmax, sink, sums);
+        softmax.finish(sink, sums);
     }
 }
 
@@ -245,76 +249,4 @@ fn query<'a>(task: &Task<'a>, group: usize, row: usize) -> &'a [f32] {
     let head = task.piece.kv_head * group + row % group;
     let start = ((task.piece.first_row + row / group) * task.shape.heads + head) * d;
     &task.queries[start..start + d]
-}
-
-/// Scores of some rows against the 16 keys of a tile (`head_dim × 16`), components in order.
-#[inline(always)]
-fn scores(queries: [&[f32]; SCORE_ROWS], keys: &[f32]) -> [Lanes; SCORE_ROWS] {
-    let mut scores = [[0.0; LANES]; SCORE_ROWS];
-    for (component, keys) in keys.as_chunks::<LANES>().0.iter().enumerate() {
-        for (scores, query) in scores.iter_mut().zip(&queries) {
-            *scores = lanes::scale_add(query[component], keys, scores);
-        }
-    }
-    scores
-}
-
-/// Folds the keys `from..to` of a tile into a row: rescales what there is to the new maximum and adds the rest.
-#[inline(always)]
-fn fold(
-    scores: &Lanes,
-    scale: f32,
-    from: usize,
-    to: usize,
-    values: &[f32],
-    softmax: &mut Softmax,
-    sums: &mut [f32],
-) {
-    let masked: Lanes =
-        std::array::from_fn(
-            |lane| {
-                if lane >= from && lane < to { scores[lane] * scale } else { f32::NEG_INFINITY }
-            },
-        );
-    let maximum = lanes::max(&masked).max(softmax.maximum);
-    if maximum == f32::NEG_INFINITY {
-        return;
-    }
-    let weights: Lanes = std::array::from_fn(|lane| lanes::exp(masked[lane] - maximum));
-    let correction = lanes::exp(softmax.maximum - maximum);
-    softmax.maximum = maximum;
-    softmax.total = lanes::scale_add(correction, &softmax.total, &weights);
-    let d = sums.len();
-    let live = weights[from..to].iter().zip(values[from * d..].chunks_exact(d));
-    for (chunk, sums) in sums.chunks_mut(LANES).enumerate() {
-        let start = chunk * LANES;
-        if let Ok(sums) = <&mut Lanes>::try_from(&mut *sums) {
-            let mut lanes = sums.map(|sum| sum * correction);
-            for (weight, value) in live.clone() {
-                if let Some(value) = value[start..].first_chunk() {
-                    lanes = lanes::scale_add(*weight, value, &lanes);
-                }
-            }
-            *sums = lanes;
-        } else {
-            for (component, sum) in sums.iter_mut().enumerate() {
-                *sum = live.clone().fold(*sum * correction, |total, (weight, value)| {
-                    weight.mul_add(value[start + component], total)
-                });
-            }
-        }
-    }
-}
-
-/// Divides by the softmax's denominator, to which a sink adds its own term.
-#[inline(always)]
-fn finish(softmax: &Softmax, sink: Option<f32>, sums: &mut [f32]) {
-    let mut total = lanes::sum(&softmax.total);
-    let mut factor = 1.0;
-    if let Some(sink) = sink {
-        let maximum = softmax.maximum.max(sink);
-        factor = lanes::exp(softmax.maximum - maximum);
-        total = total * factor + lanes::exp(sink - maximum);
-    }
-    sums.iter_mut().for_each(|sum| *sum = *sum * factor / total);
 }

@@ -54,25 +54,36 @@ impl std::fmt::Display for InstructionSet {
 /// Compiles one portable body for each instruction set and picks among them at run time.
 ///
 /// `versions! { fn name(a: A, b: B) -> R = body; }` makes `fn name(set: InstructionSet, a: A, b: B) -> R`. The body
-/// must be `#[inline(always)]` so that it takes on the features of its caller.
+/// must be `#[inline(always)]` so that it takes on the features of its caller. A second body, if given, is the one for
+/// AVX-512, whose twice as many, twice as wide registers allow larger tiles.
 macro_rules! versions {
-    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path;) => {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
+        crate::cpu::instruction_set::versions! {
+            $(#[$attribute])* fn $name($($argument: $type),*) = $body, $body;
+        }
+    };
+    (
+        $(#[$attribute:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path, $wide:path;
+    ) => {
         $(#[$attribute])*
-        fn $name(set: crate::cpu::InstructionSet, $($argument: $type),*) $(-> $result)? {
+        fn $name(set: crate::cpu::InstructionSet, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2($($argument: $type),*) $(-> $result)? {
-                $body($($argument),*)
+            fn avx2($($argument: $type),*) {
+                $body($($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512($($argument: $type),*) $(-> $result)? {
-                $body($($argument),*)
+            fn avx512($($argument: $type),*) {
+                $wide($($argument),*);
             }
             match set {
                 // SAFETY: an `InstructionSet` above `Portable` only comes from detection on this machine.
                 #[cfg(target_arch = "x86_64")]
-                crate::cpu::InstructionSet::Avx512 | crate::cpu::InstructionSet::Avx512Vnni => unsafe { avx512($($argument),*) },
+                crate::cpu::InstructionSet::Avx512 | crate::cpu::InstructionSet::Avx512Vnni => unsafe {
+                    avx512($($argument),*)
+                },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 crate::cpu::InstructionSet::Avx2 => unsafe { avx2($($argument),*) },

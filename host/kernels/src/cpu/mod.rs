@@ -9,6 +9,7 @@ mod lanes;
 mod matmul;
 mod packed;
 mod scatter;
+mod softmax;
 mod tile;
 
 use std::sync::Arc;
