@@ -171,9 +171,18 @@ fn main() {
         "| format | path | decode ms | mean | GB/s | of floor | 8 rows ms | prefill 256 ms | GFLOP/s | of peak |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut packed = Vec::new();
     for name in formats.split(',') {
         let Some(format) = WeightFormat::parse(name) else { continue };
         let network = Network::new(&cpu, format);
+        let packing = best(1, || {
+            for matrix in network.groups.iter().flatten() {
+                cpu.pack(
+                    &Matrix::new(format, matrix.rows(), matrix.columns(), matrix.bytes().clone()).unwrap(),
+                );
+            }
+        });
+        packed.push(format!("{name} {:.0} ms", packing * 1e3));
         for precision in [Precision::Exact, Precision::Fast] {
             let decode = best(15, || network.run(&cpu, 1, precision));
             let mean_decode = mean(|| network.run(&cpu, 1, precision));
@@ -194,6 +203,7 @@ fn main() {
             );
         }
     }
+    println!("packing: {}", packed.join(", "));
     for (tokens, queries) in [(512, 1), (4096, 1), (512, 512)] {
         let seconds = attention(&cpu, tokens, queries);
         let keys = (0..queries).map(|query| tokens - query).sum::<usize>();

@@ -34,8 +34,8 @@ pub(super) struct Quantized {
     pub(super) scales: Vec<f32>,
     /// Per block, the scale times the sum of the codes.
     pub(super) scaled_sums: Vec<f32>,
-    /// Per block, minus the sum of the codes.
-    pub(super) negated_sums: Vec<i32>,
+    /// Per half block of 16, minus the sum of the codes.
+    pub(super) negated_sums: Vec<[i32; 2]>,
 }
 
 /// One row of [`Quantized`].
@@ -51,7 +51,7 @@ versions! {
         codes: &mut [i8],
         scales: &mut [f32],
         scaled_sums: &mut [f32],
-        negated_sums: &mut [i32],
+        negated_sums: &mut [[i32; 2]],
     ) = quantize_portable;
 }
 
@@ -67,7 +67,7 @@ impl Quantized {
             codes: vec![0; values.len()],
             scales: vec![0.0; blocks],
             scaled_sums: vec![0.0; blocks],
-            negated_sums: vec![0; blocks],
+            negated_sums: vec![[0; 2]; blocks],
         };
         let codes = Scatter::new(&mut quantized.codes);
         let scales = Scatter::new(&mut quantized.scales);
@@ -116,7 +116,7 @@ fn quantize_portable(
     codes: &mut [i8],
     scales: &mut [f32],
     scaled_sums: &mut [f32],
-    negated_sums: &mut [i32],
+    negated_sums: &mut [[i32; 2]],
 ) {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the rounded integer in the low bits
     let blocks = values.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
@@ -130,15 +130,17 @@ fn quantize_portable(
         }
         let largest = super::lanes::max(&largest);
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let mut sum = 0i32;
-        for (value, code) in values.iter().zip(codes) {
-            let rounded = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
-            *code = rounded;
-            sum += i32::from(rounded);
+        let halves = values.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0);
+        for ((values, codes), negated_sum) in halves.zip(&mut *negated_sum) {
+            let mut sum = 0i32;
+            for (value, code) in values.iter().zip(codes) {
+                *code = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+                sum += i32::from(*code);
+            }
+            *negated_sum = -sum;
         }
         *scale = largest / 127.0;
-        *scaled_sum = *scale * sum as f32;
-        *negated_sum = -sum;
+        *scaled_sum = *scale * -(negated_sum[0] + negated_sum[1]) as f32;
     }
 }
 

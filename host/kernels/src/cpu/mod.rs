@@ -67,8 +67,8 @@ impl Cpu {
         self.device.instruction_set
     }
 
-    /// Makes the rearranged copy of `matrix` that fast products read, where its format has one (Q4_0, Q4_1, Q8_0, MXFP4,
-    /// Q4_K). The first fast product does this by itself; a loader may do it beforehand.
+    /// Makes the rearranged copy of `matrix` that fast products read, where its format has one (all but the
+    /// plain floats). The first fast product does this by itself; a loader may do it beforehand.
     ///
     /// The copy takes as much memory as the original, whose pages are then read only by the exact path.
     pub fn pack(&self, matrix: &Matrix) {

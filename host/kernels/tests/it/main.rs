@@ -17,6 +17,17 @@ fn noise(length: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Where a block has half-precision scales and minima.
+fn half_offsets(format: espalier_kernels::WeightFormat) -> &'static [usize] {
+    use espalier_kernels::WeightFormat as F;
+    match format {
+        F::Q4_0 | F::Q5_0 | F::Q8_0 => &[0],
+        F::Q4_1 | F::Q5_1 | F::Q4K | F::Q5K => &[0, 2],
+        F::Q6K => &[208],
+        _ => &[],
+    }
+}
+
 /// Random blocks of a format with scales of a sensible size.
 fn random_blocks(format: espalier_kernels::WeightFormat, values: usize, seed: u64) -> Vec<u8> {
     use espalier_kernels::WeightFormat as F;
@@ -30,12 +41,7 @@ fn random_blocks(format: espalier_kernels::WeightFormat, values: usize, seed: u6
         _ => {}
     }
     let mut bytes: Vec<u8> = noise(length, seed).iter().map(|value| (value * 128.0) as i8 as u8).collect();
-    let halves: &[usize] = match format {
-        F::Q4_0 | F::Q5_0 | F::Q8_0 => &[0],
-        F::Q4_1 | F::Q5_1 | F::Q4K | F::Q5K => &[0, 2],
-        F::Q6K => &[208],
-        _ => &[],
-    };
+    let halves = half_offsets(format);
     for (index, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
         for offset in halves {
             // Between 2^-8 and 2^-5 with varying mantissa and sign.

@@ -2,7 +2,7 @@
 
 use espalier_kernels::{Bytes, Cpu, InstructionSet, Matrix, Precision, WeightFormat};
 
-use crate::{noise, random_blocks};
+use crate::{half_offsets, noise, random_blocks};
 
 fn devices() -> Vec<Cpu> {
     [
@@ -108,7 +108,7 @@ fn fast_results_are_near_and_do_not_depend_on_batch_threads_or_instructions() {
         for (rows, columns) in [(45, 1280), (16, 256), (1, 512), (33, 768)] {
             let weights = matrix(format, rows, columns, 3);
             devices()[0].pack(&weights);
-            let packable = matches!(format.name(), "q4_0" | "q4_1" | "q8_0" | "mxfp4" | "q4_k");
+            let packable = format.block_values() > 1;
             assert_eq!(weights.packed_bytes() > 0, packable);
             let input = noise(19 * columns, 7);
             let alone: Vec<f32> = input
@@ -132,25 +132,21 @@ fn fast_results_are_near_and_do_not_depend_on_batch_threads_or_instructions() {
 #[test]
 fn the_extremes_of_codes_do_not_overflow() {
     // Largest codes against largest activations of one sign: what 16-bit sums would lose first.
-    let input = [1.0; 64];
-    for format in
-        [WeightFormat::Q4_0, WeightFormat::Q4_1, WeightFormat::Q8_0, WeightFormat::Mxfp4, WeightFormat::Q4K]
-    {
+    for format in WeightFormat::ALL.into_iter().filter(|format| format.block_values() > 1) {
         for byte in [0x77, 0xff, 0x80, 0x7f] {
             let columns = format.block_values().max(64);
             let mut bytes = vec![byte; format.row_bytes(columns).unwrap()];
             for block in bytes.chunks_exact_mut(format.block_bytes()) {
-                // A scale of 2^-4 for halves; an exponent near 1 for MXFP4.
-                block[..2].copy_from_slice(&[
-                    if format == WeightFormat::Mxfp4 { 123 } else { 0 },
-                    if format == WeightFormat::Mxfp4 { byte } else { 0x2c },
-                ]);
-                if matches!(format, WeightFormat::Q4_1 | WeightFormat::Q4K) {
-                    block[2..4].copy_from_slice(&[0, 0x2c]);
+                for offset in half_offsets(format) {
+                    // 2^-4
+                    block[*offset..offset + 2].copy_from_slice(&[0, 0x2c]);
+                }
+                if format == WeightFormat::Mxfp4 {
+                    block[0] = 123;
                 }
             }
             let weights = Matrix::new(format, 1, columns, Bytes::from_vec(bytes)).unwrap();
-            let input = input.repeat(columns / 64);
+            let input = vec![1.0; columns];
             let (expected, size) = reference(&weights, &input)[0];
             for cpu in devices() {
                 let found = product(&cpu, &weights, &input, Precision::Fast)[0];

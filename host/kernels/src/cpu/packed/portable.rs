@@ -1,7 +1,7 @@
 //! The reference of the packed product.
 
-use super::{BLOCK, Cells, GROUP, Layout, scale_and_minimum};
-use crate::dequantize::MXFP4_DOUBLED;
+use super::layout::Scales;
+use super::{BLOCK, Cells, GROUP};
 
 pub(super) fn multiply(cells: &Cells, out: &mut [[f32; GROUP]]) {
     let layout = cells.layout;
@@ -10,26 +10,23 @@ pub(super) fn multiply(cells: &Cells, out: &mut [[f32; GROUP]]) {
         let activations = cells.activations.row(cells.first + n);
         for (block, codes) in activations.codes.as_chunks::<BLOCK>().0.iter().enumerate() {
             let cell = &cells.codes[block * layout.code_bytes()..(block + 1) * layout.code_bytes()];
+            let activation_scale = activations.scales[block];
             for (row, out) in out.iter_mut().enumerate() {
-                let total: i32 = (0..BLOCK).map(|i| code(layout, cell, row, i) * i32::from(codes[i])).sum();
-                let (scale, minimum) = scale_and_minimum(layout, cells.scales, block, row);
-                *out = (total as f32).mul_add(scale * activations.scales[block], *out);
+                let sum = |range: std::ops::Range<usize>| {
+                    range.map(|index| layout.code(cell, row, index) * i32::from(codes[index])).sum::<i32>()
+                        as f32
+                };
+                let (first, second) = layout.scale_pair(cells.scales, block, row);
+                if layout.scales == Scales::SuperSigned {
+                    *out = sum(0..BLOCK / 2).mul_add(first * activation_scale, *out);
+                    *out = sum(BLOCK / 2..BLOCK).mul_add(second * activation_scale, *out);
+                    continue;
+                }
+                *out = sum(0..BLOCK).mul_add(first * activation_scale, *out);
                 if layout.offset_bits().is_none() {
-                    *out = minimum.mul_add(activations.scaled_sums[block], *out);
+                    *out = second.mul_add(activations.scaled_sums[block], *out);
                 }
             }
         }
-    }
-}
-
-/// The code of value `index` of a row, less its offset.
-fn code(layout: Layout, cell: &[u8], row: usize, index: usize) -> i32 {
-    let byte = |index: usize| cell[index / 4 * 64 + row * 4 + index % 4];
-    let nibble = || if index < 16 { byte(index) & 15 } else { byte(index - 16) >> 4 };
-    match layout {
-        Layout::Octets => i32::from(byte(index)) - 128,
-        Layout::Microscaling => i32::from(MXFP4_DOUBLED[usize::from(nibble())]),
-        Layout::Nibbles => i32::from(nibble()) - 8,
-        Layout::NibblesMinimum | Layout::NibblesSuper => i32::from(nibble()),
     }
 }
