@@ -1,1 +1,12 @@
-//! Components in the sandbox: what they may do, what stops them, what is kept of them.
+//! Components in the sandbox: what they answer, what stops them, what is kept of them.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod activation_norm;
+mod deployments;
+mod guests;
+mod hostile_policies;
+mod hostile_routers;
+mod least_busy;
+mod perplexity;
+mod restarts;
+mod worlds;

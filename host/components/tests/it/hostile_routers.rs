@@ -1,0 +1,100 @@
+//! Routers that misbehave: the request gets an error in time, the next one an answer.
+
+use std::time::{Duration, Instant};
+
+use espalier_components::{ComponentError, Host, HostConfig, Limit, Limits, RequestRouter, RouteRequest};
+
+use crate::guests::{host, router, variant};
+
+fn ask(router: &RequestRouter, behaviour: &str) -> Result<usize, ComponentError> {
+    let request =
+        RouteRequest { model: behaviour.to_owned(), prompt_tokens: 1, max_tokens: 1, streaming: false };
+    router.route(&request, &[variant("original"), variant("small")])
+}
+
+fn limit(router: &RequestRouter, behaviour: &str) -> Limit {
+    match ask(router, behaviour).unwrap_err() {
+        ComponentError::Limit { limit, call: "route", component }
+            if component == "fixture-hostile-router@0.1.0" =>
+        {
+            limit
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_misbehaviour_ends_and_the_next_request_is_answered() {
+    let host = host();
+    let router = router(&host, "fixture-hostile-router");
+    let limits = Limits::router();
+    let started = Instant::now();
+    assert_eq!(limit(&router, "loop"), Limit::GuestTime(limits.guest_time));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+    assert!(matches!(limit(&router, "allocate"), Limit::Memory { .. }));
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+    assert_eq!(limit(&router, "host-call-ping-pong"), Limit::HostCalls(limits.host_calls));
+    assert_eq!(limit(&router, "gigantic-error"), Limit::CrossingBytes(limits.crossing_bytes));
+    assert!(matches!(ask(&router, "trap").unwrap_err(), ComponentError::Trap { .. }));
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+}
+
+#[test]
+fn an_answer_that_names_no_variant_is_refused() {
+    let host = host();
+    let router = router(&host, "fixture-hostile-router");
+    assert_eq!(
+        ask(&router, "wrong-index").unwrap_err().to_string(),
+        "fixture-hostile-router@0.1.0 answered \"route\" with the index 4294967295, expected one below the number of \
+         variants, 2"
+    );
+    assert_eq!(
+        ask(&router, "refuse").unwrap_err().to_string(),
+        "fixture-hostile-router@0.1.0 refused \"route\": nothing fits"
+    );
+}
+
+#[test]
+fn instances_are_kept_between_calls_and_replaced_after_a_trap() {
+    let host = host();
+    let router = router(&host, "fixture-hostile-router");
+    let count = || match ask(&router, "count").unwrap_err() {
+        ComponentError::Guest { message, .. } => message,
+        other => panic!("{other}"),
+    };
+    assert_eq!([count(), count(), count()], ["1", "2", "3"]);
+    ask(&router, "trap").unwrap_err();
+    assert_eq!(count(), "1");
+}
+
+#[test]
+fn a_router_that_loops_does_not_hold_up_the_others() {
+    let host = host();
+    let (hostile, good) = (router(&host, "fixture-hostile-router"), router(&host, "least-busy"));
+    std::thread::scope(|scope| {
+        let looping = scope.spawn(|| limit(&hostile, "loop"));
+        let mut answers = 0;
+        while !looping.is_finished() {
+            assert_eq!(ask(&good, "smollm2").unwrap(), 0);
+            assert_eq!(ask(&hostile, "anything").unwrap(), 0);
+            answers += 1;
+        }
+        assert!(answers > 10, "{answers}");
+        assert!(matches!(looping.join().unwrap(), Limit::GuestTime(_)));
+    });
+}
+
+#[test]
+fn more_instances_than_the_pool_has_are_refused_by_name() {
+    let host = Host::new(HostConfig { pooled_instances: 2, ..HostConfig::default() }).unwrap();
+    let router = router(&host, "fixture-hostile-router");
+    let outcomes = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| ask(&router, "loop").unwrap_err())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let busy = outcomes.iter().filter(|error| matches!(error, ComponentError::Busy { limit: 2, .. })).count();
+    let stopped = outcomes.iter().filter(|error| matches!(error, ComponentError::Limit { .. })).count();
+    assert_eq!(busy + stopped, 6, "{outcomes:?}");
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+}
