@@ -1,16 +1,16 @@
 //! What one instance holds in the host: its tensors, its inputs, and the account of what it uses.
 //!
-//! A context is the data of one wasmtime store. Every host function runs through [`Context::host_call`], which counts
-//! it, checks the call's wall time and gives the time inside it back to the guest. Memory and tables are limited by
+//! A context is the data of one wasmtime store. Every host function runs through [`Context::host_call`], which keeps the
+//! call's [`Account`]. Memory and tables are limited by
 //! the [`ResourceLimiter`] implementation; tensors by [`Context::keep`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use espalier_kernels::Tensor;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
+use crate::account::Account;
 use crate::error::Limit;
 use crate::{Limits, ModelFacts, TextScorer, Trace};
 
@@ -40,20 +40,6 @@ pub(crate) struct Context {
     tensors: usize,
 }
 
-/// What one call has used so far.
-pub(crate) struct Account {
-    started: Instant,
-    in_host: Duration,
-    host_calls: u64,
-    pub(crate) log_lines: u64,
-}
-
-impl Account {
-    fn new() -> Self {
-        Self { started: Instant::now(), in_host: Duration::ZERO, host_calls: 0, log_lines: 0 }
-    }
-}
-
 impl Context {
     pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>) -> Self {
         Self {
@@ -80,29 +66,16 @@ impl Context {
         &mut self,
         body: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        let entered = Instant::now();
-        self.account.host_calls += 1;
-        if self.account.host_calls > self.limits.host_calls {
-            return Err(Limit::HostCalls(self.limits.host_calls).into());
-        }
-        if entered.duration_since(self.account.started) > self.limits.wall_time {
-            return Err(Limit::WallTime(self.limits.wall_time).into());
-        }
+        let entered = self.account.enter_host(&self.limits)?;
         let answer = body(self);
-        self.account.in_host += entered.elapsed();
+        self.account.leave_host(entered);
         answer
     }
 
     /// The epoch callback: lets the guest go on for one more tick unless a time limit is reached.
-    pub(crate) fn check_time(store: StoreContextMut<'_, Self>) -> wasmtime::Result<UpdateDeadline> {
-        let context = store.data();
-        let elapsed = context.account.started.elapsed();
-        if elapsed.saturating_sub(context.account.in_host) > context.limits.guest_time {
-            return Err(Limit::GuestTime(context.limits.guest_time).into());
-        }
-        if elapsed > context.limits.wall_time {
-            return Err(Limit::WallTime(context.limits.wall_time).into());
-        }
+    pub(crate) fn check_time(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<UpdateDeadline> {
+        let context = store.data_mut();
+        context.account.tick(&context.limits)?;
         Ok(UpdateDeadline::Continue(1))
     }
 

@@ -143,7 +143,7 @@ mod tests {
         let contracts = Contracts::new();
         let (_, router) = contracts.0.iter().find(|(world, _)| *world == World::RequestRouter).unwrap();
         let imports: Vec<_> = router.imports.keys().map(String::as_str).collect();
-        assert_eq!(imports, ["espalier:kernels/telemetry@0.1.0"]);
+        assert_eq!(imports, ["espalier:kernels/telemetry@0.1.0", "espalier:policy/types@0.1.0"]);
         let routing = &router.exports["espalier:policy/routing@0.1.0"];
         assert_eq!(
             routing["route"],

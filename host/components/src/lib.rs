@@ -15,6 +15,7 @@
 #[expect(unreachable_pub, reason = "generated; the WIT is the documentation")]
 mod bindings;
 
+mod account;
 mod artefacts;
 mod component;
 mod context;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// How long one call may compute in the guest. Time inside host calls is given back.
+    /// How long one call may compute in the guest. Time inside host calls is given back, and so is, on Linux, time in
+    /// which the machine was busy with something else.
     pub guest_time: Duration,
     /// How long one call may take in all. Checked whenever the guest runs or calls the host, so a host call that is
     /// under way is finished first.
@@ -40,7 +41,7 @@ impl Limits {
     pub const fn router() -> Self {
         Self {
             guest_time: Duration::from_millis(100),
-            wall_time: Duration::from_millis(500),
+            wall_time: Duration::from_secs(1),
             host_calls: 100,
             memory_bytes: 64 << 20,
             table_elements: 20_000,

@@ -7,10 +7,10 @@ use crate::identity::shortened;
 impl Host for Context {
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         self.host_call(|context| {
-            context.account.log_lines += 1;
             let limit = context.limits.log_lines;
-            if context.account.log_lines > limit {
-                if context.account.log_lines == limit + 1 {
+            let line = context.account.count_log_line();
+            if line > limit {
+                if line == limit + 1 {
                     tracing::warn!(component = %context.label, "further log lines of this call are dropped after {limit}");
                 }
                 return Ok(());

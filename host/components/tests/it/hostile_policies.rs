@@ -39,6 +39,7 @@ fn observe(name: &str, behaviour: &str) -> ComponentError {
     let host = strict_host();
     let mut good = begin(&host, "activation-norm", "llama");
     let mut hostile = begin(&host, name, behaviour);
+    good.observe(0, &traces()).unwrap();
     let started = Instant::now();
     let error = std::thread::scope(|scope| {
         let ended = scope.spawn(move || hostile.observe(0, &traces()));

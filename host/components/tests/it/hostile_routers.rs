@@ -25,9 +25,10 @@ fn limit(router: &RequestRouter, behaviour: &str) -> Limit {
 
 #[test]
 fn every_misbehaviour_ends_and_the_next_request_is_answered() {
-    let host = host();
+    // So little memory that it is used up long before the deadline.
+    let limits = Limits { memory_bytes: 16 << 20, ..Limits::router() };
+    let host = Host::new(HostConfig { router: limits.clone(), ..HostConfig::default() }).unwrap();
     let router = router(&host, "fixture-hostile-router");
-    let limits = Limits::router();
     let started = Instant::now();
     assert_eq!(limit(&router, "loop"), Limit::GuestTime(limits.guest_time));
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
