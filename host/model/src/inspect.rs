@@ -17,6 +17,8 @@ pub struct Inspection {
     pub spec: ModelSpec,
     /// Parameters by part; a tied embedding counts once.
     pub parameters: PartSums,
+    /// Parameters that one token is multiplied with; see [`ModelSpec::active_parameters`].
+    pub active_parameters: u64,
     /// Bytes of weights on disk by part.
     pub bytes: PartSums,
     /// Tensors and bytes of each weight format, by its name.
@@ -32,8 +34,10 @@ pub struct PartSums {
     pub embedding: u64,
     /// Attention projections and biases.
     pub attention: u64,
-    /// Feed-forward projections.
+    /// Feed-forward projections, of all experts where there are some.
     pub feed_forward: u64,
+    /// Routers to the experts.
+    pub routers: u64,
     /// Norms.
     pub norms: u64,
     /// Output projection, where it isn't the embedding.
@@ -63,7 +67,8 @@ impl Inspection {
             sum.tensors += 1;
             sum.bytes += tensor.byte_len() as u64;
         }
-        Self { format: checkpoint.format(), spec, parameters, bytes, weight_formats }
+        let active_parameters = spec.active_parameters();
+        Self { format: checkpoint.format(), spec, parameters, active_parameters, bytes, weight_formats }
     }
 }
 
@@ -74,16 +79,18 @@ impl PartSums {
             TensorPart::Embedding => &mut self.embedding,
             TensorPart::Attention => &mut self.attention,
             TensorPart::FeedForward => &mut self.feed_forward,
+            TensorPart::Router => &mut self.routers,
             TensorPart::Norm => &mut self.norms,
             TensorPart::Head => &mut self.head,
         } += amount;
     }
 
-    fn named(&self) -> [(&'static str, u64); 6] {
+    fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("embedding", self.embedding),
             ("attention", self.attention),
             ("feed-forward", self.feed_forward),
+            ("routers", self.routers),
             ("norms", self.norms),
             ("head", self.head),
             ("total", self.total),
@@ -102,11 +109,12 @@ impl fmt::Display for Inspection {
             ("key/value heads", per_layer(spec, |layer| layer.kv_heads)),
             ("head dimension", spec.head_dim.to_string()),
             ("feed-forward size", per_layer(spec, |layer| layer.ffn_size)),
+            ("experts", experts(spec)),
             ("vocabulary", spec.vocab_size.to_string()),
             ("positions", spec.max_positions.to_string()),
             ("tied embedding", if spec.tie_word_embeddings { "yes" } else { "no" }.to_owned()),
         ];
-        for (name, value) in facts {
+        for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
             writeln!(formatter, "{name:<18} {value}")?;
         }
         writeln!(
@@ -123,6 +131,7 @@ impl fmt::Display for Inspection {
             let (parameters, bytes) = (grouped(parameters), grouped(bytes));
             writeln!(formatter, "{name:<18} {parameters:>16} {share:>6.2}% {bytes:>16} {bits:>12.2}")?;
         }
+        writeln!(formatter, "{:<18} {:>16}", "active per token", grouped(self.active_parameters))?;
         writeln!(formatter, "\n{:<18} {:>16} {:>24}", "weight format", "tensors", "bytes")?;
         for (name, sum) in &self.weight_formats {
             writeln!(formatter, "{name:<18} {:>16} {:>24}", grouped(sum.tensors), grouped(sum.bytes))?;
@@ -138,6 +147,15 @@ fn per_layer(spec: &ModelSpec, value: impl Fn(&LayerSpec) -> usize) -> String {
         (Some(least), Some(most)) if least != most => format!("{least} to {most}"),
         (Some(same), _) => same.to_string(),
         _ => "0".to_owned(),
+    }
+}
+
+/// How many experts there are and how many a token passes through; empty for a dense model.
+fn experts(spec: &ModelSpec) -> String {
+    let counts = |layer: &LayerSpec| layer.experts.map_or(0, |experts| experts.count);
+    match spec.layers.iter().find_map(|layer| layer.experts) {
+        Some(experts) => format!("{}, {} of them for each token", per_layer(spec, counts), experts.active),
+        None => String::new(),
     }
 }
 

@@ -11,6 +11,7 @@ mod export;
 pub mod gguf;
 mod hugging_face;
 mod inspect;
+mod layout;
 mod rope;
 pub mod safetensors;
 mod spec;
@@ -27,7 +28,8 @@ pub use gguf::write_gguf;
 pub use hugging_face::write_hugging_face;
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use spec::{
-    Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart, TensorSpec,
+    Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart,
+    TensorSpec,
 };
 pub use stored_tensor::StoredTensor;
 pub use synth::{SynthShape, synthesize};

@@ -13,6 +13,19 @@ const LLAMA3_LOW: f64 = 1.0;
 const LLAMA3_HIGH: f64 = 4.0;
 const LLAMA3_ORIGINAL: usize = 8192;
 
+impl RopeScaling {
+    /// gpt-oss's YaRN: the ramp isn't rounded, and the factor on cos and sin is the paper's.
+    pub(crate) fn gpt_oss(
+        factor: f64,
+        beta_fast: f64,
+        beta_slow: f64,
+        original_max_positions: usize,
+    ) -> Self {
+        let attention_factor = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
+        Self::Yarn { factor, beta_fast, beta_slow, original_max_positions, attention_factor, truncate: false }
+    }
+}
+
 impl RopeSpec {
     /// The angle by which dimension pair i (i, i + d/2) turns from one position to the next, `head_dim / 2` of them.
     #[must_use]
@@ -100,15 +113,7 @@ mod tests {
 
     #[test]
     fn yarn_of_gpt_oss_has_the_published_ramp() {
-        let scaling = RopeScaling::Yarn {
-            factor: 32.0,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            original_max_positions: 4096,
-            attention_factor: 0.1 * 32.0_f64.ln() + 1.0,
-            truncate: false,
-        };
-        let rope = RopeSpec { theta: 150_000.0, scaling };
+        let rope = RopeSpec { theta: 150_000.0, scaling: RopeScaling::gpt_oss(32.0, 32.0, 1.0, 4096) };
         let frequencies = rope.inverse_frequencies(64);
         let plain = |pair: usize| 150_000.0_f64.powf(-2.0 * pair as f64 / 64.0);
         assert_eq!(frequencies[8], plain(8), "below the ramp's start at 8.0928");

@@ -5,11 +5,12 @@
 use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize, quantize};
 
 use crate::error::ModelError;
+use crate::layout::Layout;
 
 /// A named tensor whose bytes are, as a rule, a window into the memory-mapped file.
 ///
-/// Names and the order of rows are HF's, whatever the file: llama.cpp interleaves the rows of Llama's q and k
-/// projections, and [`StoredTensor::bytes`] puts them back byte for byte on each call, keeping no copy.
+/// Names and the order of rows are HF's, and blocks are ggml's, whatever the file: where it has another order,
+/// [`StoredTensor::bytes`] moves the bytes on each call and keeps no copy.
 #[derive(Clone, Debug)]
 pub struct StoredTensor {
     /// HF name: `model.layers.0.self_attn.q_proj.weight`.
@@ -18,21 +19,8 @@ pub struct StoredTensor {
     pub format: WeightFormat,
     /// Sides, slowest first; the last is contiguous and is the one that a product contracts.
     pub shape: Vec<usize>,
-    stored: Bytes,
-    row_order: RowOrder,
-}
-
-/// How the rows of a file's matrix are ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RowOrder {
-    /// As HF has them.
-    Plain,
-    /// As llama.cpp's converter leaves q and k of Llama for its pairwise rotation: in each head of d rows, HF's row
-    /// `j + half * d/2` is stored as row `2 * j + half`.
-    Interleaved {
-        /// Heads in the matrix.
-        heads: usize,
-    },
+    byte_len: usize,
+    layout: Layout,
 }
 
 impl StoredTensor {
@@ -46,21 +34,31 @@ impl StoredTensor {
         shape: Vec<usize>,
         bytes: Bytes,
     ) -> Result<Self, ModelError> {
-        let expected = tensor_bytes(&name, format, &shape)?;
-        if bytes.len() as u64 != expected {
-            let what = format!("length of tensor {name}");
+        let found = bytes.len();
+        let tensor = Self::with_layout(name, format, shape, Layout::Plain(bytes))?;
+        if found != tensor.byte_len {
+            let what = format!("length of tensor {}", tensor.name);
             return Err(ModelError::malformed(
                 what,
-                format!("{} bytes", bytes.len()),
-                format!("{expected} bytes"),
+                format!("{found} bytes"),
+                format!("{} bytes", tensor.byte_len),
             ));
         }
-        Ok(Self { name, format, shape, stored: bytes, row_order: RowOrder::Plain })
+        Ok(tensor)
     }
 
-    pub(crate) fn with_row_order(mut self, row_order: RowOrder) -> Self {
-        self.row_order = row_order;
-        self
+    /// A tensor whose bytes a reader has found to be enough for `layout` to give all of `shape`.
+    pub(crate) fn with_layout(
+        name: String,
+        format: WeightFormat,
+        shape: Vec<usize>,
+        layout: Layout,
+    ) -> Result<Self, ModelError> {
+        let bytes = tensor_bytes(&name, format, &shape)?;
+        let byte_len = usize::try_from(bytes).map_err(|_| {
+            ModelError::malformed(format!("size of tensor {name}"), bytes, "an addressable size")
+        })?;
+        Ok(Self { name, format, shape, byte_len, layout })
     }
 
     /// Number of values.
@@ -69,10 +67,10 @@ impl StoredTensor {
         self.shape.iter().product()
     }
 
-    /// Bytes that the tensor takes in its file.
+    /// Bytes that the tensor takes.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.stored.len()
+        self.byte_len
     }
 
     /// Rows and columns: a vector is one row, a tensor of more sides has all but the last flattened into rows.
@@ -84,23 +82,17 @@ impl StoredTensor {
         }
     }
 
-    /// The bytes with rows in HF's order.
+    /// The bytes with rows in HF's order and blocks in ggml's.
     ///
     /// # Errors
-    /// Only when the rows don't divide into heads, which readers have checked before.
+    /// Only when the layout doesn't fit the shape, which readers have checked before.
     pub fn bytes(&self) -> Result<Bytes, ModelError> {
-        match self.row_order {
-            RowOrder::Plain => Ok(self.stored.clone()),
-            RowOrder::Interleaved { heads } => {
-                // A bias is permuted like the rows of its matrix.
-                let rows = self.shape.first().copied().unwrap_or(1);
-                let gathered = deinterleave_rows(self.stored.as_slice(), rows, heads);
-                gathered.map(Bytes::from_vec).ok_or_else(|| {
-                    let expected = format!("an even number of rows in each of {heads} heads");
-                    ModelError::malformed(format!("rows of tensor {}", self.name), rows, expected)
-                })
-            }
-        }
+        let rows = self.shape.first().copied().unwrap_or(1);
+        let bytes = self.layout.bytes(rows).filter(|bytes| bytes.len() == self.byte_len);
+        bytes.ok_or_else(|| {
+            let what = format!("layout of tensor {}", self.name);
+            ModelError::malformed(what, format!("bytes that don't make {:?}", self.shape), "whole rows")
+        })
     }
 
     /// The tensor as a matrix for the kernels.
@@ -172,57 +164,9 @@ pub(crate) fn tensor_bytes(name: &str, format: WeightFormat, shape: &[usize]) ->
         })
 }
 
-/// The inverse of [`deinterleave_rows`]: HF's rows as llama.cpp's converter orders them.
-pub(crate) fn interleave_rows(rows_in_order: &[u8], rows: usize, heads: usize) -> Option<Vec<u8>> {
-    let (head_rows, row_bytes) = head_rows(rows_in_order, rows, heads)?;
-    let mut interleaved = Vec::with_capacity(rows_in_order.len());
-    for head in rows_in_order.chunks_exact(head_rows * row_bytes) {
-        let (first, second) = head.split_at(head.len() / 2);
-        for (even, odd) in first.chunks_exact(row_bytes).zip(second.chunks_exact(row_bytes)) {
-            interleaved.extend_from_slice(even);
-            interleaved.extend_from_slice(odd);
-        }
-    }
-    Some(interleaved)
-}
-
-/// Rows of one head and bytes of one row; `None` if the rows aren't `heads` equal heads with two halves.
-fn head_rows(bytes: &[u8], rows: usize, heads: usize) -> Option<(usize, usize)> {
-    let head_rows = rows.checked_div(heads)?;
-    let row_bytes = bytes.len().checked_div(rows)?;
-    let whole = head_rows > 0 && head_rows.is_multiple_of(2) && head_rows * heads == rows && row_bytes > 0;
-    whole.then_some((head_rows, row_bytes))
-}
-
-/// Puts llama.cpp's interleaved rows back into HF's order: per head, even rows first, then odd rows.
-fn deinterleave_rows(stored: &[u8], rows: usize, heads: usize) -> Option<Vec<u8>> {
-    let (head_rows, row_bytes) = head_rows(stored, rows, heads)?;
-    let mut gathered = Vec::with_capacity(stored.len());
-    for head in stored.chunks_exact(head_rows * row_bytes) {
-        for half in [0, 1] {
-            for row in head.chunks_exact(row_bytes).skip(half).step_by(2) {
-                gathered.extend_from_slice(row);
-            }
-        }
-    }
-    Some(gathered)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interleaving_is_llama_cpps_permutation_and_comes_back() {
-        // Two heads of four rows of two bytes: HF's halves [0 1 | 2 3] are stored as pairs 0 2, 1 3.
-        let in_order: Vec<u8> = (0..8).flat_map(|row| [row, row + 100]).collect();
-        let interleaved = interleave_rows(&in_order, 8, 2).unwrap();
-        let rows: Vec<u8> = interleaved.chunks(2).map(|row| row[0]).collect();
-        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(deinterleave_rows(&interleaved, 8, 2).unwrap(), in_order);
-        assert_eq!(interleave_rows(&in_order, 8, 3), None);
-        assert_eq!(deinterleave_rows(&in_order, 8, 0), None);
-    }
 
     #[test]
     fn lengths_must_fit_shapes() {

@@ -3,6 +3,7 @@
 //! A synthetic model is an ordinary HF directory: a `config.json`, weights of a scale at which activations neither
 //! vanish nor explode, and a byte-level tokenizer with a chat template. The same shape and seed give the same bytes.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use espalier_kernels::{WeightFormat, quantize};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
 use crate::hugging_face::{spec_from_config, write_hugging_face};
+use crate::layout::MXFP4_BLOCK;
 use crate::spec::{ModelSpec, TensorPart};
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::{TokenizerFiles, character_of, pre_tokenizer};
@@ -28,8 +30,10 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + me
 
 /// The shape of a synthetic model: fields of HF's `config.json`, all of them optional.
 ///
-/// Those left out are those of a very small Llama (4 layers of 64, 8 query and 4 key/value heads, vocabulary 320).
-/// `torch_dtype` (or `dtype`) picks the format: `float32`, `float16` or `bfloat16`.
+/// Those left out are those of a very small model (4 layers of 64, 8 query and 4 key/value heads, vocabulary 320; 8
+/// experts and a window of 16 for `"model_type": "gpt_oss"`), a Llama if it isn't said.
+/// `torch_dtype` (or `dtype`) picks the format: `float32`, `float16` or `bfloat16`; a
+/// `quantization_config` makes gpt-oss's experts MXFP4.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SynthShape {
@@ -43,6 +47,33 @@ impl SynthShape {
     /// Text that isn't a JSON object.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
         serde_json::from_str(text).map_err(|error| ModelError::malformed("shape", error, "a JSON object"))
+    }
+
+    /// A published shape by its name: `gpt-oss-20b`.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn named(name: &str) -> Result<Self, ModelError> {
+        if name != "gpt-oss-20b" {
+            return Err(ModelError::unsupported("shape", name, "gpt-oss-20b, or a file with a shape"));
+        }
+        let fields = json!({
+            "model_type": "gpt_oss",
+            "hidden_size": 2880,
+            "num_hidden_layers": 24,
+            "num_local_experts": 32,
+            "num_experts_per_tok": 4,
+            "intermediate_size": 2880,
+            "head_dim": 64,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "vocab_size": 201_088,
+            "max_position_embeddings": 131_072,
+            "sliding_window": 128,
+            "torch_dtype": "bfloat16",
+            "quantization_config": { "quant_method": "mxfp4" },
+        });
+        Ok(Self { config: fields.as_object().cloned().unwrap_or_default() })
     }
 
     /// Sets a field of the configuration.
@@ -74,9 +105,13 @@ impl SynthShape {
             "eos_token_id": [EOS, END_OF_TURN],
             "rms_norm_eps": 1e-5,
         });
-        if let Value::Object(defaults) = defaults {
-            for (field, value) in defaults {
-                config.entry(field).or_insert(value);
+        let experts =
+            json!({ "num_local_experts": 8, "sliding_window": 16, "max_position_embeddings": 131_072 });
+        let gpt_oss = config.get("model_type").and_then(Value::as_str) == Some("gpt_oss")
+            || config.get("architectures") == Some(&json!(["GptOssForCausalLM"]));
+        for defaults in gpt_oss.then_some(experts).into_iter().chain([defaults]) {
+            for (field, value) in defaults.as_object().into_iter().flatten() {
+                config.entry(field.as_str()).or_insert_with(|| value.clone());
             }
         }
         if let Some(size) =
@@ -89,6 +124,11 @@ impl SynthShape {
         let mut spec = spec_from_config(&config)?;
         spec.add_bos = true;
         Ok(spec)
+    }
+
+    /// What experts are quantised to, if they are.
+    fn expert_format(&self) -> Option<WeightFormat> {
+        self.config.contains_key("quantization_config").then_some(WeightFormat::Mxfp4)
     }
 
     fn format(&self) -> Result<WeightFormat, ModelError> {
@@ -110,13 +150,22 @@ pub fn synthesize(shape: &SynthShape, out: &Path, seed: u64) -> Result<(), Model
     let spec = shape.spec()?;
     let format = shape.format()?;
     let tensors = spec.tensors();
+    let expert_format = shape.expert_format().unwrap_or(format);
+    let format_of = |name: &str| match name.contains(".experts.") && name.ends_with(".weight") {
+        true => expert_format,
+        false => format,
+    };
     let plans: Vec<TensorPlan> = tensors
         .iter()
-        .map(|tensor| TensorPlan { name: tensor.name.clone(), format, shape: tensor.shape.clone() })
+        .map(|tensor| {
+            let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+            TensorPlan { format: format_of(&name), name, shape }
+        })
         .collect();
-    let mut parts = tensors.iter().map(|tensor| tensor.part);
+    let parts: HashMap<&str, TensorPart> =
+        tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.part)).collect();
     write_hugging_face(out, &spec, &tokenizer_files(&spec)?, &plans, &mut |plan| {
-        let part = parts.next().unwrap_or(TensorPart::FeedForward);
+        let part = parts.get(plan.name.as_str()).copied().unwrap_or(TensorPart::FeedForward);
         random_tensor(plan, Distribution::of(&spec, plan, part), seed)
     })
 }
@@ -129,9 +178,9 @@ struct Distribution {
 
 impl Distribution {
     fn of(spec: &ModelSpec, plan: &TensorPlan, part: TensorPart) -> Self {
-        let &[_, columns] = plan.shape.as_slice() else {
-            let mean = if part == TensorPart::Norm { 1.0 } else { 0.0 };
-            return Self { mean, deviation: 0.1 };
+        let columns = match plan.shape.as_slice() {
+            [_, .., columns] if plan.name.ends_with(".weight") => *columns,
+            _ => return Self { mean: if part == TensorPart::Norm { 1.0 } else { 0.0 }, deviation: 0.1 },
         };
         let unit = 1.0 / (columns as f32).sqrt();
         let deviation = match part {
@@ -149,6 +198,9 @@ impl Distribution {
 
 fn random_tensor(plan: &TensorPlan, distribution: Distribution, seed: u64) -> Result<Vec<u8>, ModelError> {
     let mut random = Pcg64Mcg::seed_from_u64(seed ^ fnv1a(&plan.name));
+    if plan.format == WeightFormat::Mxfp4 {
+        return Ok(random_mxfp4(plan, distribution.deviation, &mut random));
+    }
     let mut left: usize = plan.shape.iter().product();
     let mut bytes = Vec::with_capacity(left.saturating_mul(plan.format.block_bytes()));
     let mut values = Vec::with_capacity(1 << 14);
@@ -161,6 +213,21 @@ fn random_tensor(plan: &TensorPlan, distribution: Distribution, seed: u64) -> Re
         left -= count;
     }
     Ok(bytes)
+}
+
+/// Blocks of equally probable codes under one scale: as fast as random bytes, which the full size of gpt-oss needs.
+fn random_mxfp4(plan: &TensorPlan, deviation: f32, random: &mut Pcg64Mcg) -> Vec<u8> {
+    /// Root mean square of the codes' values 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+    const CODES: f32 = 2.926;
+    let blocks = plan.shape.iter().product::<usize>() / WeightFormat::Mxfp4.block_values();
+    let scale = (127.0 + (deviation / CODES).log2().round()).clamp(0.0, 254.0) as u8;
+    let mut bytes = Vec::with_capacity(blocks * MXFP4_BLOCK);
+    for _ in 0..blocks {
+        bytes.push(scale);
+        bytes.extend_from_slice(&random.next_u64().to_le_bytes());
+        bytes.extend_from_slice(&random.next_u64().to_le_bytes());
+    }
+    bytes
 }
 
 /// A sum of four uniform 16-bit numbers, of mean 0 and variance 1: close to a normal distribution, within ±3.46,

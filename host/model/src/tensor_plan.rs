@@ -12,7 +12,7 @@ use crate::spec::ModelSpec;
 pub struct TensorPlan {
     /// HF name.
     pub name: String,
-    /// Format of its values; HF directories hold F32, F16 and Bf16, GGUF files all.
+    /// Format of its values; HF directories hold F32, F16 and Bf16, and Mxfp4 for gpt-oss's experts; GGUF files all.
     pub format: WeightFormat,
     /// Sides, slowest first.
     pub shape: Vec<usize>,

@@ -5,12 +5,15 @@ use espalier_kernels::{Bytes, dequantize};
 use super::metadata::Metadata;
 use super::parse::GgufTensor;
 use crate::error::ModelError;
-use crate::spec::{Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
+use crate::spec::{Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
 
 /// Divisors of the rotary frequencies: how llama.cpp's converter stores Llama 3.1's scaling.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-const SUPPORTED: [Architecture; 2] = [Architecture::Llama, Architecture::Qwen2];
+const SUPPORTED: [Architecture; 3] = [Architecture::Llama, Architecture::Qwen2, Architecture::GptOss];
+
+/// gpt-oss's constants, which GGUF leaves to the program.
+const GPT_OSS_ACTIVATION: Activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
 
 /// More layers than any model has; it bounds what a lying `block_count` can make us allocate.
 const MOST_LAYERS: usize = 4096;
@@ -35,9 +38,7 @@ pub(super) fn spec(
         ));
     };
     let keys = Keys { metadata, prefix: name };
-    if keys.size("expert_count")?.is_some_and(|experts| experts > 0) {
-        return Err(ModelError::unsupported("architecture", format!("{name} with experts"), "dense models"));
-    }
+    let experts = experts(&keys, architecture)?;
     let hidden_size = keys.required_size("embedding_length")?;
     let count = keys.required_size("block_count")?;
     if count == 0 || count > MOST_LAYERS {
@@ -46,7 +47,15 @@ pub(super) fn spec(
     }
     let heads = keys.required_size_per_layer("attention.head_count", count)?;
     let kv_heads = keys.size_per_layer("attention.head_count_kv", count)?.unwrap_or_else(|| heads.clone());
-    let ffn_sizes = keys.required_size_per_layer("feed_forward_length", count)?;
+    let ffn_key = if experts.is_some() { "expert_feed_forward_length" } else { "feed_forward_length" };
+    let ffn_sizes = keys.required_size_per_layer(ffn_key, count)?;
+    let gpt_oss = architecture == Architecture::GptOss;
+    let window = if gpt_oss { Some(keys.required_size("attention.sliding_window")?) } else { None };
+    if let Some(pattern) =
+        keys.size("attention.sliding_window_pattern")?.filter(|&pattern| gpt_oss && pattern != 2)
+    {
+        return Err(ModelError::unsupported(keys.name("attention.sliding_window_pattern"), pattern, "2"));
+    }
     let head_dim = head_dim(&keys, hidden_size, heads.first().copied().unwrap_or(0))?;
     let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
     let layers = heads
@@ -60,7 +69,9 @@ pub(super) fn spec(
             ffn_size,
             attention_bias: has(&format!("blk.{layer}.attn_q.bias")),
             output_bias: has(&format!("blk.{layer}.attn_output.bias")),
-            sliding_window: None,
+            sliding_window: window.filter(|_| layer.is_multiple_of(2)),
+            attention_sinks: gpt_oss,
+            experts,
         })
         .collect();
     let max_positions = keys.required_size("context_length")?;
@@ -78,13 +89,13 @@ pub(super) fn spec(
         head_dim,
         layers,
         rms_norm_eps: epsilon as f32,
-        rope: rope(&keys, tensors, bytes, head_dim, max_positions)?,
+        rope: rope(&keys, architecture, tensors, bytes, head_dim, max_positions)?,
         max_positions,
         tie_word_embeddings: !has("output.weight"),
         bos,
         eos: end_tokens(metadata)?,
         add_bos: bos.is_some() && adds_bos(metadata)?,
-        activation: Activation::Silu,
+        activation: if gpt_oss { GPT_OSS_ACTIVATION } else { Activation::Silu },
     })
 }
 
@@ -110,6 +121,20 @@ pub(super) fn end_tokens(metadata: &Metadata) -> Result<Vec<u32>, ModelError> {
     Ok(tokens)
 }
 
+fn experts(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<ExpertsSpec>, ModelError> {
+    if architecture == Architecture::GptOss {
+        let count = keys.required_size("expert_count")?;
+        return Ok(Some(ExpertsSpec { count, active: keys.required_size("expert_used_count")? }));
+    }
+    match keys.size("expert_count")? {
+        Some(1..) => {
+            let found = format!("{} with experts", architecture.gguf_name());
+            Err(ModelError::unsupported("architecture", found, "dense models, and gpt-oss"))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn head_dim(keys: &Keys<'_>, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
     let head_dim = match keys.size("attention.key_length")? {
         Some(length) => length,
@@ -129,6 +154,7 @@ fn head_dim(keys: &Keys<'_>, hidden_size: usize, heads: usize) -> Result<usize, 
 
 fn rope(
     keys: &Keys<'_>,
+    architecture: Architecture,
     tensors: &[GgufTensor],
     bytes: &Bytes,
     head_dim: usize,
@@ -165,7 +191,8 @@ fn rope(
                 .unwrap_or(max_positions),
             attention_factor: keys.number("rope.scaling.attn_factor")?.unwrap_or(1.0)
                 * (0.1 * factor.ln() + 1.0),
-            truncate: true,
+            // GGUF can't say it; the model was trained without.
+            truncate: architecture != Architecture::GptOss,
         },
         other => {
             return Err(ModelError::unsupported(keys.name("rope.scaling.type"), other, "none, linear, yarn"));

@@ -27,8 +27,9 @@ pub use self::value::{Array, Value};
 pub use self::write::write_gguf;
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
+use crate::layout::Layout;
 use crate::spec::{Architecture, ModelSpec};
-use crate::stored_tensor::{RowOrder, StoredTensor};
+use crate::stored_tensor::StoredTensor;
 
 /// Opens a GGUF file by memory map.
 pub(crate) fn open(path: &Path) -> Result<Contents, ModelError> {
@@ -52,14 +53,16 @@ fn read(bytes: &Bytes) -> Result<Contents, ModelError> {
         }
         let stored = bytes.slice(entry.range.clone())?;
         let name = tensor_names::hf_name(&entry.name).unwrap_or_else(|| entry.name.clone());
-        let row_order = row_order(&spec, &entry.name);
-        tensors.push(StoredTensor::new(name, entry.format, entry.shape, stored)?.with_row_order(row_order));
+        let tensor = match permuted_heads(&spec, &entry.name) {
+            None => StoredTensor::new(name, entry.format, entry.shape, stored)?,
+            Some(heads) => {
+                let layout = Layout::InterleavedRows { bytes: stored, heads };
+                StoredTensor::with_layout(name, entry.format, entry.shape, layout)?
+            }
+        };
+        tensors.push(tensor);
     }
     Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Gguf(Box::new(metadata)) })
-}
-
-fn row_order(spec: &ModelSpec, name: &str) -> RowOrder {
-    permuted_heads(spec, name).map_or(RowOrder::Plain, |heads| RowOrder::Interleaved { heads })
 }
 
 /// The heads of a tensor whose rows llama.cpp's converter permutes: q and k of Llama, and of nothing else here.

@@ -1,5 +1,7 @@
 //! ggml's tensor names and HF's.
 
+use crate::spec::Architecture;
+
 /// Names outside the layers.
 const OUTSIDE: [(&str, &str); 3] = [
     ("token_embd.weight", "model.embed_tokens.weight"),
@@ -7,8 +9,11 @@ const OUTSIDE: [(&str, &str); 3] = [
     ("output.weight", "lm_head.weight"),
 ];
 
+/// gpt-oss's sinks, which have an ending in ggml alone.
+const SINKS: (&str, &str) = ("attn_sinks.weight", "self_attn.sinks");
+
 /// Names inside a layer, without the ending `.weight` or `.bias`.
-const INSIDE: [(&str, &str); 9] = [
+const INSIDE: [(&str, &str); 14] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
@@ -18,6 +23,12 @@ const INSIDE: [(&str, &str); 9] = [
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
+    // gpt-oss's name of the norm before its experts.
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_gate_inp", "mlp.router"),
+    ("ffn_gate_exps", "mlp.experts.gate_proj"),
+    ("ffn_up_exps", "mlp.experts.up_proj"),
+    ("ffn_down_exps", "mlp.experts.down_proj"),
 ];
 
 /// `blk.3.attn_q.weight` is layer 3's `attn_q.weight`.
@@ -34,19 +45,26 @@ pub(super) fn hf_name(ggml: &str) -> Option<String> {
         return Some(hf.to_owned());
     }
     let (layer, rest) = in_layer(ggml)?;
+    if rest == SINKS.0 {
+        return Some(format!("model.layers.{layer}.{}", SINKS.1));
+    }
     let (stem, ending) = rest.rsplit_once('.').filter(|&(_, ending)| matches!(ending, "weight" | "bias"))?;
     let &(_, hf) = INSIDE.iter().find(|&&(known, _)| known == stem)?;
     Some(format!("model.layers.{layer}.{hf}.{ending}"))
 }
 
-/// ggml's name; `None` for a name that isn't one of HF's.
-pub(super) fn ggml_name(hf: &str) -> Option<String> {
+/// ggml's name in this architecture; `None` for a name that isn't one of HF's.
+pub(super) fn ggml_name(hf: &str, architecture: Architecture) -> Option<String> {
     if let Some(&(ggml, _)) = OUTSIDE.iter().find(|&&(_, known)| known == hf) {
         return Some(ggml.to_owned());
     }
     let (layer, rest) = hf.strip_prefix("model.layers.")?.split_once('.')?;
+    if rest == SINKS.1 {
+        return Some(format!("blk.{layer}.{}", SINKS.0));
+    }
     let (stem, ending) = rest.rsplit_once('.')?;
-    let &(ggml, _) = INSIDE.iter().find(|&&(_, known)| known == stem)?;
+    let other_norm = if architecture == Architecture::GptOss { "ffn_norm" } else { "post_attention_norm" };
+    let &(ggml, _) = INSIDE.iter().find(|&&(ggml, known)| known == stem && ggml != other_norm)?;
     Some(format!("blk.{layer}.{ggml}.{ending}"))
 }
 

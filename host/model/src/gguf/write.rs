@@ -11,8 +11,9 @@ use super::metadata::Metadata;
 use super::value::{Array, Value, write_string};
 use super::{tensor_names, tensor_type, vocabulary};
 use crate::error::ModelError;
-use crate::spec::{ModelSpec, RopeScaling, RopeSpec};
-use crate::stored_tensor::{interleave_rows, tensor_bytes};
+use crate::layout::interleave_rows;
+use crate::spec::{Architecture, ModelSpec, RopeScaling, RopeSpec};
+use crate::stored_tensor::tensor_bytes;
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
 
@@ -42,7 +43,7 @@ pub fn write_gguf(
     let rope_factors = rope_factors(spec);
     let mut metadata = architecture_metadata(spec, tensors)?;
     vocabulary::add(&mut metadata, spec, files)?;
-    let header = header(&metadata, tensors, rope_factors.as_deref())?;
+    let header = header(spec, &metadata, tensors, rope_factors.as_deref())?;
     let partial = Partial::create(path)?;
     let mut file = BufWriter::with_capacity(1 << 20, &partial.file);
     let failed = |source| ModelError::io("write", &partial.path, source);
@@ -62,6 +63,7 @@ pub fn write_gguf(
 
 /// Header, metadata and tensor directory, padded to where the data begin.
 fn header(
+    spec: &ModelSpec,
     metadata: &Metadata,
     tensors: &[TensorPlan],
     factors: Option<&[f32]>,
@@ -99,7 +101,7 @@ fn header(
         entry(ROPE_FACTORS, WeightFormat::F32, &[factors.len()])?;
     }
     for plan in tensors {
-        let name = tensor_names::ggml_name(&plan.name).ok_or_else(|| {
+        let name = tensor_names::ggml_name(&plan.name, spec.architecture).ok_or_else(|| {
             ModelError::argument("planned tensor", &plan.name, "a tensor that GGUF has a name for")
         })?;
         entry(&name, plan.format, &plan.shape)?;
@@ -114,7 +116,7 @@ fn in_ggml_order(spec: &ModelSpec, plan: &TensorPlan, bytes: Vec<u8>) -> Result<
         let what = format!("bytes produced for tensor {}", plan.name);
         return Err(ModelError::argument(what, bytes.len(), expected.to_string()));
     }
-    let name = tensor_names::ggml_name(&plan.name).unwrap_or_default();
+    let name = tensor_names::ggml_name(&plan.name, spec.architecture).unwrap_or_default();
     let Some(heads) = super::permuted_heads(spec, &name) else { return Ok(bytes) };
     let rows = plan.shape.first().copied().unwrap_or(1);
     interleave_rows(&bytes, rows, heads).ok_or_else(|| {
@@ -142,6 +144,7 @@ fn rope_factors(spec: &ModelSpec) -> Option<Vec<f32>> {
     }
 }
 
+/// Keys below the architecture's prefix, and what says which that is.
 fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Metadata, ModelError> {
     let mut metadata = Metadata::default();
     let prefix = spec.architecture.gguf_name();
@@ -176,7 +179,7 @@ fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Met
             attention_factor,
             truncate,
         } => {
-            if !truncate {
+            if !truncate && spec.architecture != Architecture::GptOss {
                 // llama.cpp always rounds the ramp outward, so the file would mean another model there.
                 return Err(ModelError::unsupported("YaRN in GGUF with truncate", false, "true"));
             }
@@ -191,10 +194,28 @@ fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Met
         }
         RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. } => {}
     }
-    if let Some(window) = spec.layers.iter().find_map(|layer| layer.sliding_window) {
-        return Err(ModelError::unsupported(format!("sliding window in {prefix} GGUF:"), window, "none"));
+    if let Some(experts) = spec.layers.first().and_then(|layer| layer.experts) {
+        put("expert_count", number("experts", experts.count)?)?;
+        put("expert_used_count", number("experts of a token", experts.active)?)?;
+        put("expert_feed_forward_length", per_layer(spec.layers.iter().map(|layer| layer.ffn_size))?)?;
+    }
+    if let Some(window) = sliding_window(spec)? {
+        put("attention.sliding_window", number("sliding window", window)?)?;
     }
     Ok(metadata)
+}
+
+/// The window, if there is one on every other layer from the first on, which is what gpt-oss means in GGUF.
+fn sliding_window(spec: &ModelSpec) -> Result<Option<usize>, ModelError> {
+    let Some(window) = spec.layers.iter().find_map(|layer| layer.sliding_window) else { return Ok(None) };
+    let mut layers = spec.layers.iter().enumerate();
+    let alternates =
+        layers.all(|(index, layer)| layer.sliding_window == index.is_multiple_of(2).then_some(window));
+    if spec.architecture == Architecture::GptOss && alternates {
+        return Ok(Some(window));
+    }
+    let supported = "none, or gpt-oss's on layers 0, 2, 4, …";
+    Err(ModelError::unsupported("sliding window in GGUF:", format!("{window} on other layers"), supported))
 }
 
 fn number(what: &str, value: usize) -> Result<Value, ModelError> {

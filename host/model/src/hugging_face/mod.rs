@@ -3,7 +3,12 @@
 #![deny(clippy::indexing_slicing)]
 
 mod config;
+mod config_json;
+mod experts;
 mod fields;
+mod fusion;
+mod original;
+mod rope;
 mod write;
 
 use std::collections::BTreeMap;
@@ -14,13 +19,13 @@ use std::path::{Path, PathBuf};
 use espalier_kernels::{Bytes, WeightFormat};
 use serde_json::{Map, Value};
 
-pub(crate) use self::config::{config_json, spec_from_config};
+pub(crate) use self::config::spec_from_config;
 use self::fields::Fields;
 pub use self::write::write_hugging_face;
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
 use crate::safetensors::{self, Dtype};
-use crate::spec::ModelSpec;
+use crate::spec::{Architecture, ModelSpec};
 use crate::stored_tensor::StoredTensor;
 use crate::tokenizer::{TokenizerFiles, token_ids};
 
@@ -43,15 +48,58 @@ pub(crate) fn open(directory: &Path) -> Result<Contents, ModelError> {
         let path = directory.to_owned();
         return Err(ModelError::UnknownFormat { path, found: "a directory without config.json".into() });
     };
-    let mut spec = spec_from_config(&config).map_err(|error| error.in_file(&config_path))?;
+    let original = original::is_original(&config);
+    let spec = if original { original::spec(&config) } else { spec_from_config(&config) };
+    let mut spec = spec.map_err(|error| error.in_file(&config_path))?;
     let files = tokenizer_files(directory)?;
     complete_tokens(&mut spec, &files);
-    let tensors = weight_files(directory)?
-        .iter()
-        .map(|path| read_shard(path, &spec).map_err(|error| error.in_file(path)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tensors = tensors.into_iter().flatten().collect();
+    let mut stored = Vec::new();
+    for path in weight_files(directory)? {
+        stored.extend(read_shard(&path, &spec).map_err(|error| error.in_file(&path))?);
+    }
+    if original {
+        stored = original::rename(stored, &spec)?;
+    }
+    let tensors = match spec.architecture {
+        Architecture::GptOss => experts::separate(stored)?,
+        _ => stored.into_iter().map(StoredValues::into_tensor).collect::<Result<_, _>>()?,
+    };
     Ok(Contents { spec, tensors, tokenizer_files: TokenizerSource::Files(Box::new(files)) })
+}
+
+/// A tensor as a safetensors file holds it.
+struct StoredValues {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl StoredValues {
+    fn format(&self) -> Result<WeightFormat, ModelError> {
+        match self.dtype {
+            Dtype::F32 => Ok(WeightFormat::F32),
+            Dtype::F16 => Ok(WeightFormat::F16),
+            Dtype::Bf16 => Ok(WeightFormat::Bf16),
+            other => {
+                let what = format!("dtype of tensor {}:", self.name);
+                Err(ModelError::unsupported(what, format!("{other:?}"), "F32, F16, BF16"))
+            }
+        }
+    }
+
+    fn into_tensor(self) -> Result<StoredTensor, ModelError> {
+        StoredTensor::new(self.name.clone(), self.format()?, self.shape, self.bytes)
+    }
+
+    /// The bytes, if they are of this type.
+    fn bytes_of(&self, dtype: Dtype) -> Result<Bytes, ModelError> {
+        if self.dtype == dtype {
+            return Ok(self.bytes.clone());
+        }
+        let what = format!("dtype of tensor {}", self.name);
+        Err(ModelError::malformed(what, format!("{:?}", self.dtype), format!("{dtype:?}")))
+    }
 }
 
 /// What `config.json` leaves open about tokens, from the files beside it.
@@ -86,6 +134,10 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
     }
     let index_path = directory.join(INDEX);
     let Some(index) = read_json(&index_path)? else {
+        let files = all_safetensors(directory)?;
+        if !files.is_empty() {
+            return Ok(files);
+        }
         let what = format!("weights of {}: {SINGLE} or {INDEX}", directory.display());
         return Err(ModelError::missing(what, "safetensors files"));
     };
@@ -104,6 +156,20 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
         }
         paths.push(path);
     }
+    Ok(paths)
+}
+
+/// Every safetensors file, by name: OpenAI's own directories have shards and no index.
+fn all_safetensors(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let failed = |source| ModelError::io("list", directory, source);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
     Ok(paths)
 }
 
@@ -129,28 +195,20 @@ fn shards_of_index(index: &Map<String, Value>) -> Result<BTreeMap<&str, Vec<&str
     Ok(shards)
 }
 
-fn read_shard(path: &Path, spec: &ModelSpec) -> Result<Vec<StoredTensor>, ModelError> {
+fn read_shard(path: &Path, spec: &ModelSpec) -> Result<Vec<StoredValues>, ModelError> {
     let bytes = Bytes::map_file(path).map_err(|source| ModelError::io("open", path, source))?;
     let header = safetensors::parse(bytes.as_slice())?;
-    let mut tensors = Vec::with_capacity(header.tensors.len());
+    let mut stored = Vec::with_capacity(header.tensors.len());
     for entry in header.tensors {
         // Old files carry rotary buffers, and some tied ones a copy of the embedding that transformers ignores too.
         let copy_of_embedding = spec.tie_word_embeddings && entry.name == "lm_head.weight";
         if copy_of_embedding || entry.name.ends_with(".rotary_emb.inv_freq") {
             continue;
         }
-        let format = match entry.dtype {
-            Dtype::F32 => WeightFormat::F32,
-            Dtype::F16 => WeightFormat::F16,
-            Dtype::Bf16 => WeightFormat::Bf16,
-            other => {
-                let what = format!("dtype of tensor {}:", entry.name);
-                return Err(ModelError::unsupported(what, format!("{other:?}"), "F32, F16, BF16"));
-            }
-        };
-        tensors.push(StoredTensor::new(entry.name, format, entry.shape, bytes.slice(entry.range)?)?);
+        let bytes = bytes.slice(entry.range)?;
+        stored.push(StoredValues { name: entry.name, dtype: entry.dtype, shape: entry.shape, bytes });
     }
-    Ok(tensors)
+    Ok(stored)
 }
 
 /// A text file; `None` if there is none.

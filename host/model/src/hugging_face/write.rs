@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use espalier_kernels::WeightFormat;
 use serde_json::{Map, Value, json};
 
+use super::config_json::config_json;
+use super::fusion::{Fusion, fusions};
 use super::{
     CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG,
-    config_json,
 };
 use crate::error::ModelError;
-use crate::safetensors::{Dtype, Planned, ShardWriter};
+use crate::safetensors::ShardWriter;
 use crate::spec::ModelSpec;
 use crate::stored_tensor::tensor_bytes;
 use crate::tensor_plan::TensorPlan;
@@ -23,8 +24,8 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Writes a model directory, one tensor in memory at a time.
 ///
-/// `tensors` must be those of [`ModelSpec::tensors`] in any order; `produce` is asked for the little-endian bytes of
-/// each in that order. Everything goes into a hidden sibling directory first, is flushed to the disk and renamed at
+/// `tensors` must be those of [`ModelSpec::tensors`] in any order; `produce` is asked once for the little-endian bytes
+/// of each, mostly in that order (gate and up of gpt-oss's experts are asked for together). Everything goes into a hidden sibling directory first, is flushed to the disk and renamed at
 /// the end: `directory` either doesn't exist or is complete. After an error the sibling is removed; after a crash it
 /// may stay, and never looks like a model.
 ///
@@ -50,8 +51,10 @@ pub(super) fn write_sharded(
     produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
 ) -> Result<(), ModelError> {
     spec.validate()?;
-    let planned = safetensors_plan(spec, tensors)?;
-    let config = config_json(spec, dtype_name(tensors))?;
+    spec.check_plan(tensors)?;
+    let fusions = fusions(tensors)?;
+    let mxfp4 = tensors.iter().any(|plan| plan.format == WeightFormat::Mxfp4);
+    let config = config_json(spec, dtype_name(tensors), mxfp4)?;
     let occupied =
         directory.exists() && fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_some());
     if occupied {
@@ -59,33 +62,16 @@ pub(super) fn write_sharded(
         return Err(ModelError::argument("output directory", directory.display(), expected));
     }
     let partial = Partial::create(directory)?;
-    write_weights(&partial.path, tensors, &planned, shard_bytes, produce)?;
+    write_weights(&partial.path, &fusions, shard_bytes, produce)?;
     write_texts(&partial.path, &config, files)?;
     partial.finish(directory)
 }
 
-/// The plan as safetensors entries, after comparing it with what the spec asks for.
-fn safetensors_plan(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Vec<Planned>, ModelError> {
-    let mut planned = Vec::with_capacity(tensors.len());
-    for plan in tensors {
-        let dtype = match plan.format {
-            WeightFormat::F32 => Dtype::F32,
-            WeightFormat::F16 => Dtype::F16,
-            WeightFormat::Bf16 => Dtype::Bf16,
-            other => {
-                let what = format!("format of tensor {} in an HF directory:", plan.name);
-                return Err(ModelError::unsupported(what, other.name(), "f32, f16, bf16"));
-            }
-        };
-        planned.push(Planned { name: plan.name.clone(), dtype, shape: plan.shape.clone() });
-    }
-    spec.check_plan(tensors)?;
-    Ok(planned)
-}
-
 /// transformers' name of the format that most of the weights have.
 fn dtype_name(tensors: &[TensorPlan]) -> &'static str {
-    let largest = tensors.iter().max_by_key(|plan| plan.shape.iter().product::<usize>());
+    // Embedding, head and attention decide where the experts are quantised.
+    let unquantized = tensors.iter().filter(|plan| plan.format.block_values() == 1);
+    let largest = unquantized.max_by_key(|plan| plan.shape.iter().product::<usize>());
     match largest.map(|plan| plan.format) {
         Some(WeightFormat::F16) => "float16",
         Some(WeightFormat::Bf16) => "bfloat16",
@@ -95,54 +81,63 @@ fn dtype_name(tensors: &[TensorPlan]) -> &'static str {
 
 fn write_weights(
     directory: &Path,
-    tensors: &[TensorPlan],
-    planned: &[Planned],
+    fusions: &[Fusion<'_>],
     shard_bytes: u64,
     produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
 ) -> Result<(), ModelError> {
-    let lengths = shard_lengths(planned, shard_bytes);
+    let lengths = shard_lengths(fusions, shard_bytes);
     let mut weight_map = Map::new();
-    let (mut plans, mut entries) = (tensors, planned);
+    let mut left = fusions;
     for (place, &length) in lengths.iter().enumerate() {
         let file = match lengths.len() {
             1 => SINGLE.to_owned(),
             count => format!("model-{:05}-of-{count:05}.safetensors", place + 1),
         };
-        let (shard_plans, rest_plans) = plans.split_at(length);
-        let (shard, rest) = entries.split_at(length);
-        (plans, entries) = (rest_plans, rest);
-        let mut writer = ShardWriter::create(&directory.join(&file), shard)?;
-        for plan in shard_plans {
-            let bytes = produce(plan)?;
-            let expected = tensor_bytes(&plan.name, plan.format, &plan.shape)?;
-            if bytes.len() as u64 != expected {
-                let what = format!("bytes produced for tensor {}", plan.name);
-                return Err(ModelError::argument(what, bytes.len(), expected.to_string()));
+        let (shard, rest) = left.split_at(length);
+        left = rest;
+        let entries = || shard.iter().flat_map(|fusion| &fusion.written);
+        let mut writer = ShardWriter::create(&directory.join(&file), entries())?;
+        for fusion in shard {
+            let produced =
+                fusion.sources.iter().map(|plan| checked(plan, produce(plan)?)).collect::<Result<_, _>>()?;
+            for bytes in fusion.fuse(produced) {
+                writer.write(&bytes)?;
             }
-            writer.write(&bytes)?;
-            weight_map.insert(plan.name.clone(), file.clone().into());
         }
         writer.finish()?;
+        weight_map.extend(entries().map(|entry| (entry.name.clone(), file.clone().into())));
     }
     if lengths.len() > 1 {
-        let total: u64 = planned.iter().map(Planned::bytes).sum();
+        let total: u64 = fusions.iter().map(Fusion::bytes).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
         write_text(&directory.join(INDEX), &pretty(&index))?;
     }
     Ok(())
 }
 
-/// How many tensors go into each file: as many as fit, at least one.
-fn shard_lengths(planned: &[Planned], shard_bytes: u64) -> Vec<usize> {
+/// The bytes, if they are as many as the plan says.
+fn checked(plan: &TensorPlan, bytes: Vec<u8>) -> Result<Vec<u8>, ModelError> {
+    let expected = tensor_bytes(&plan.name, plan.format, &plan.shape)?;
+    if bytes.len() as u64 == expected {
+        return Ok(bytes);
+    }
+    Err(ModelError::argument(
+        format!("bytes produced for tensor {}", plan.name),
+        bytes.len(),
+        expected.to_string(),
+    ))
+}
+
+/// How many fusions go into each file: as many as fit, at least one.
+fn shard_lengths(fusions: &[Fusion<'_>], shard_bytes: u64) -> Vec<usize> {
     let mut lengths = vec![0];
     let mut filled = 0_u64;
-    for tensor in planned {
-        let full = filled > 0 && filled.saturating_add(tensor.bytes()) > shard_bytes;
-        if full {
+    for fusion in fusions {
+        if filled > 0 && filled.saturating_add(fusion.bytes()) > shard_bytes {
             lengths.push(0);
             filled = 0;
         }
-        filled += tensor.bytes();
+        filled += fusion.bytes();
         if let Some(length) = lengths.last_mut() {
             *length += 1;
         }

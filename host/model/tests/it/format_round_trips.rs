@@ -28,7 +28,7 @@ fn round_trip(shape: &SynthShape, format: WeightFormat) {
         }
     }
     let back_path = model.path("back");
-    export_hugging_face(&gguf, &back_path, format).unwrap();
+    export_hugging_face(&gguf, &back_path, Some(format)).unwrap();
     let back = Checkpoint::open(&back_path).unwrap();
     assert_eq!(back.spec(), original.spec());
     for tensor in original.tensors() {
@@ -138,7 +138,8 @@ fn existing_output_is_never_overwritten() {
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
     let error = export_gguf(&checkpoint, &model.gguf(), None).unwrap_err().to_string();
     assert!(error.contains("model.gguf") && error.contains("doesn't exist"), "{error}");
-    let error =
-        export_hugging_face(&checkpoint, &model.hugging_face(), WeightFormat::F32).unwrap_err().to_string();
+    let error = export_hugging_face(&checkpoint, &model.hugging_face(), Some(WeightFormat::F32))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("output directory") && error.contains("empty"), "{error}");
 }

@@ -6,6 +6,7 @@
 mod chat_templates;
 mod damaged_files;
 mod format_round_trips;
+mod gpt_oss;
 mod model;
 mod model_directories;
 mod smollm2;

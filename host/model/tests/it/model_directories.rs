@@ -246,7 +246,7 @@ fn large_values_are_not_squeezed_into_f16() {
     let model = Model::small();
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
     let out = model.path("half");
-    export_hugging_face(&checkpoint, &out, WeightFormat::F16).unwrap();
+    export_hugging_face(&checkpoint, &out, Some(WeightFormat::F16)).unwrap();
     assert!(Checkpoint::open(&out).unwrap().tensors().all(|tensor| tensor.format == WeightFormat::F16));
     let bytes = espalier_kernels::Bytes::from_f32(&[1.0, 70_000.0]);
     let tensor = espalier_model::StoredTensor::new("t".into(), WeightFormat::F32, vec![2], bytes).unwrap();

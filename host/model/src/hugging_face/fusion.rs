@@ -1,0 +1,154 @@
+//! Which tensors of a model make which tensors of an HF file: one makes one, but for gpt-oss's experts, whose gate
+//! and up are fused and whose MXFP4 is stored as blocks and scales.
+
+use std::collections::HashMap;
+
+use espalier_kernels::WeightFormat;
+
+use crate::error::ModelError;
+use crate::layout::{Stride, alternate, split_mxfp4, transpose};
+use crate::safetensors::{Dtype, Planned};
+use crate::tensor_plan::TensorPlan;
+
+/// Values of an MXFP4 block, and bytes of its two parts.
+const BLOCK: usize = 32;
+const BLOCK_BYTES: usize = 16;
+
+/// Tensors that are produced together and written one after the other.
+pub(super) struct Fusion<'a> {
+    /// What is asked for.
+    pub(super) sources: Vec<&'a TensorPlan>,
+    /// What goes into the file.
+    pub(super) written: Vec<Planned>,
+    form: Form,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Same,
+    /// Rows in turn, each of this many bytes.
+    Alternate(usize),
+    /// MXFP4 apart, after taking rows of two sources in turn.
+    SplitMxfp4(usize),
+    /// Contracted side first, after taking rows of two sources in turn.
+    Transposed {
+        row_bytes: usize,
+        rows: usize,
+        columns: usize,
+        value_bytes: usize,
+    },
+}
+
+impl Fusion<'_> {
+    /// Bytes in the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.written.iter().map(Planned::bytes).sum()
+    }
+
+    /// The bytes of each tensor in `written`, from those of each source.
+    pub(super) fn fuse(&self, produced: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let in_turn = |row_bytes: usize| match produced.as_slice() {
+            [gate, up] => alternate(gate, up, row_bytes),
+            [one] => one.clone(),
+            _ => Vec::new(),
+        };
+        match self.form {
+            Form::Same => produced,
+            Form::Alternate(row_bytes) => vec![in_turn(row_bytes)],
+            Form::SplitMxfp4(row_bytes) => {
+                let (blocks, scales) = split_mxfp4(&in_turn(row_bytes));
+                vec![blocks, scales]
+            }
+            Form::Transposed { row_bytes, rows, columns, value_bytes } => {
+                transpose(&in_turn(row_bytes), rows, columns, value_bytes, Stride::ALL).into_iter().collect()
+            }
+        }
+    }
+}
+
+/// The contents of the files for a plan that the spec agrees with.
+pub(super) fn fusions(tensors: &[TensorPlan]) -> Result<Vec<Fusion<'_>>, ModelError> {
+    let by_name: HashMap<&str, &TensorPlan> = tensors.iter().map(|plan| (plan.name.as_str(), plan)).collect();
+    let mut fusions = Vec::with_capacity(tensors.len());
+    for plan in tensors {
+        let Some((prefix, inside)) = plan.name.split_once(".mlp.experts.") else {
+            let written = planned(plan.name.clone(), dtype(plan)?, plan.shape.clone());
+            fusions.push(Fusion { sources: vec![plan], written: vec![written], form: Form::Same });
+            continue;
+        };
+        let Some((projection, kind)) = inside.split_once("_proj.") else { continue };
+        let (sources, projection) = match projection {
+            // Written with its gate.
+            "up" => continue,
+            "gate" => {
+                let name = format!("{prefix}.mlp.experts.up_proj.{kind}");
+                let up = by_name
+                    .get(name.as_str())
+                    .filter(|up| up.format == plan.format && up.shape == plan.shape);
+                let Some(up) = up else {
+                    let expected = format!("{name} in the same format, which HF stores with it");
+                    return Err(ModelError::argument("planned tensor", &plan.name, expected));
+                };
+                (vec![plan, *up], "gate_up_proj")
+            }
+            _ => (vec![plan], "down_proj"),
+        };
+        fusions.push(experts(sources, format!("{prefix}.mlp.experts.{projection}"), kind == "bias")?);
+    }
+    Ok(fusions)
+}
+
+fn experts(sources: Vec<&TensorPlan>, name: String, bias: bool) -> Result<Fusion<'_>, ModelError> {
+    let parts = sources.len();
+    let Some(&plan) = sources.first() else {
+        return Err(ModelError::argument("planned tensor", name, "a source"));
+    };
+    let (written, form) = match plan.shape.as_slice() {
+        &[experts, rows] if bias => {
+            let dtype = dtype(plan)?;
+            let written = planned(format!("{name}_bias"), dtype, vec![experts, rows * parts]);
+            (vec![written], Form::Alternate(dtype.bytes()))
+        }
+        &[experts, rows, columns] if plan.format == WeightFormat::Mxfp4 => {
+            let rows = rows * parts;
+            let blocks = columns / BLOCK;
+            let written = vec![
+                planned(format!("{name}_blocks"), Dtype::U8, vec![experts, rows, blocks, BLOCK_BYTES]),
+                planned(format!("{name}_scales"), Dtype::U8, vec![experts, rows, blocks]),
+            ];
+            (written, Form::SplitMxfp4(plan.format.row_bytes(columns)?))
+        }
+        &[experts, rows, columns] => {
+            let dtype = dtype(plan)?;
+            let (rows, value_bytes) = (rows * parts, dtype.bytes());
+            let row_bytes = columns * value_bytes;
+            let written = vec![planned(name, dtype, vec![experts, columns, rows])];
+            (written, Form::Transposed { row_bytes, rows, columns, value_bytes })
+        }
+        shape => {
+            return Err(ModelError::argument(
+                "planned tensor",
+                &plan.name,
+                format!("another shape than {shape:?}"),
+            ));
+        }
+    };
+    Ok(Fusion { sources, written, form })
+}
+
+fn planned(name: String, dtype: Dtype, shape: Vec<usize>) -> Planned {
+    Planned { name, dtype, shape }
+}
+
+fn dtype(plan: &TensorPlan) -> Result<Dtype, ModelError> {
+    match plan.format {
+        WeightFormat::F32 => Ok(Dtype::F32),
+        WeightFormat::F16 => Ok(Dtype::F16),
+        WeightFormat::Bf16 => Ok(Dtype::Bf16),
+        other => {
+            let what = format!("format of tensor {} in an HF directory:", plan.name);
+            let supported = "f32, f16, bf16, and mxfp4 for the experts of gpt-oss";
+            Err(ModelError::unsupported(what, other.name(), supported))
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The rotary embedding in `config.json`, in the spellings of transformers 4 and 5.
+
+use serde_json::{Value, json};
+
+use super::Fields;
+use crate::error::ModelError;
+use crate::spec::{Architecture, RopeScaling, RopeSpec};
+
+/// `rope_theta` and `rope_scaling` of transformers 4, or `rope_parameters` of transformers 5, which has both.
+pub(super) fn rope_from_config(
+    fields: Fields<'_>,
+    architecture: Architecture,
+    max_positions: usize,
+) -> Result<RopeSpec, ModelError> {
+    let default_theta = if architecture == Architecture::GptOss { 150_000.0 } else { 10_000.0 };
+    let scaling = match fields.object("rope_parameters", "rope_parameters.")? {
+        Some(parameters) => Some(parameters),
+        None => fields.object("rope_scaling", "rope_scaling.")?,
+    };
+    let inner_theta = scaling.map(|scaling| scaling.number("rope_theta")).transpose()?.flatten();
+    let theta = match inner_theta {
+        Some(theta) => theta,
+        None => fields.number("rope_theta")?.unwrap_or(default_theta),
+    };
+    let Some(scaling) = scaling else {
+        let gpt_oss = architecture == Architecture::GptOss;
+        let scaling = if gpt_oss { RopeScaling::gpt_oss(32.0, 32.0, 1.0, 4096) } else { RopeScaling::None };
+        return Ok(RopeSpec { theta, scaling });
+    };
+    if let Some(factor) = scaling.number("partial_rotary_factor")?.filter(|&factor| factor != 1.0) {
+        return Err(ModelError::unsupported(scaling.label("partial_rotary_factor"), factor, "1"));
+    }
+    let kind = match scaling.text("rope_type")? {
+        Some(kind) => kind,
+        None => scaling.text("type")?.unwrap_or("default"),
+    };
+    let original_max_positions = match fields.size("original_max_position_embeddings")? {
+        Some(positions) => positions,
+        None => scaling.size("original_max_position_embeddings")?.unwrap_or(max_positions),
+    };
+    let scaling = match kind {
+        "default" => RopeScaling::None,
+        "linear" => RopeScaling::Linear { factor: scaling.required_number("factor")? },
+        "llama3" => RopeScaling::Llama3 {
+            factor: scaling.required_number("factor")?,
+            low_freq_factor: scaling.required_number("low_freq_factor")?,
+            high_freq_factor: scaling.required_number("high_freq_factor")?,
+            original_max_positions,
+        },
+        "yarn" => {
+            let factor = match scaling.number("factor")? {
+                Some(factor) => factor,
+                None => max_positions as f64 / original_max_positions as f64,
+            };
+            RopeScaling::Yarn {
+                factor,
+                beta_fast: scaling.number("beta_fast")?.unwrap_or(32.0),
+                beta_slow: scaling.number("beta_slow")?.unwrap_or(1.0),
+                original_max_positions,
+                attention_factor: yarn_attention_factor(scaling, factor)?,
+                truncate: scaling.flag("truncate")?.unwrap_or(true),
+            }
+        }
+        other => {
+            return Err(ModelError::unsupported(
+                scaling.label("rope_type"),
+                other,
+                "default, linear, llama3, yarn",
+            ));
+        }
+    };
+    Ok(RopeSpec { theta, scaling })
+}
+
+fn yarn_attention_factor(scaling: Fields<'_>, factor: f64) -> Result<f64, ModelError> {
+    if let Some(stated) = scaling.number("attention_factor")? {
+        return Ok(stated);
+    }
+    let magnitude = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
+    Ok(match (scaling.number("mscale")?, scaling.number("mscale_all_dim")?) {
+        (Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => magnitude(scale) / magnitude(all),
+        _ => magnitude(1.0),
+    })
+}
+
+/// `rope_scaling` as both versions read it.
+///
+/// # Errors
+/// Listed factors, which it can't express.
+pub(super) fn rope_scaling_json(scaling: &RopeScaling) -> Result<Value, ModelError> {
+    Ok(match scaling {
+        RopeScaling::None => Value::Null,
+        RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_max_positions,
+        }),
+        RopeScaling::Yarn {
+            factor,
+            beta_fast,
+            beta_slow,
+            original_max_positions,
+            attention_factor,
+            truncate,
+        } => {
+            json!({
+                "rope_type": "yarn",
+                "factor": factor,
+                "beta_fast": beta_fast,
+                "beta_slow": beta_slow,
+                "original_max_position_embeddings": original_max_positions,
+                "attention_factor": attention_factor,
+                "truncate": truncate,
+            })
+        }
+        RopeScaling::Factors { .. } => {
+            let supported = "default, linear, llama3, yarn in HF's configuration";
+            return Err(ModelError::unsupported("rope scaling", "by listed factors", supported));
+        }
+    })
+}
