@@ -9,7 +9,7 @@ import openai
 
 BASE_URL, MODEL = sys.argv[1:3]
 PROMPT = "The capital of France is"
-MESSAGES = [{"role": "user", "content": "Name the capital of France in one word."}]
+MESSAGES = [{"role": "user", "content": "Say hello in one sentence."}]
 
 client = openai.OpenAI(base_url=f"{BASE_URL}/v1", api_key="none", max_retries=0, timeout=120)
 
@@ -30,7 +30,7 @@ def completion():
     options = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
     whole = client.completions.create(**options)
     choice = whole.choices[0]
-    check(choice.text.strip(), "a completion has text")
+    check("Paris" in choice.text, f"SmolLM2 knows Paris, found {choice.text!r}")
     check(choice.finish_reason == "length", f"12 tokens end by length, found {choice.finish_reason}")
     check(whole.usage.completion_tokens == 12, f"usage counts 12 tokens, found {whole.usage.completion_tokens}")
     check(whole.usage.prompt_tokens > 0, "usage counts the prompt")
@@ -58,7 +58,6 @@ def chat():
     whole = client.chat.completions.create(**options)
     message = whole.choices[0].message
     check(message.role == "assistant" and message.content, "a chat answer has a role and text")
-    check("Paris" in message.content, f"SmolLM2 knows Paris, found {message.content!r}")
 
     with client.chat.completions.create(**options, stream=True) as stream:
         chunks = list(stream)
