@@ -27,7 +27,7 @@ const PACKAGE: Package = Package {
 };
 
 /// How much of each test address the excerpt holds, before it is cut back to a whole word.
-const EXCERPT_BYTES: usize = 1_600;
+const EXCERPT_BYTES: usize = 800;
 
 /// What stands between two documents of one file.
 const SEPARATOR: &str = "\n\n";
