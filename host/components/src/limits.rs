@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// The limits of one component instance and of each call into it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long one call may compute in the guest. Time inside host calls is given back, and so is, on Linux, time in
     /// which the machine was busy with something else.
@@ -87,15 +84,8 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self::scoring()
-    }
-}
-
 /// How a [`Host`](crate::Host) is set up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostConfig {
     /// The limits of routers.
     pub router: Limits,
@@ -119,7 +109,7 @@ impl Default for HostConfig {
             router: Limits::router(),
             scoring: Limits::scoring(),
             metric: Limits::metric(),
-            component_bytes: 64 << 20,
+            component_bytes: 32 << 20,
             stack_bytes: 512 << 10,
             pooled_instances: 64,
             tick: Duration::from_millis(5),

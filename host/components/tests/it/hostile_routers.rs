@@ -99,3 +99,13 @@ fn more_instances_than_the_pool_has_are_refused_by_name() {
     assert_eq!(busy + stopped, 6, "{outcomes:?}");
     assert_eq!(ask(&router, "anything").unwrap(), 0);
 }
+
+#[test]
+fn a_host_without_room_for_a_pool_works_all_the_same() {
+    // More address space than a process can have.
+    let host = Host::new(HostConfig { pooled_instances: 1_000_000, ..HostConfig::default() }).unwrap();
+    let router = router(&host, "fixture-hostile-router");
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+    assert!(matches!(limit(&router, "loop"), Limit::GuestTime(_)));
+    assert_eq!(ask(&router, "anything").unwrap(), 0);
+}
