@@ -11,9 +11,9 @@ use crate::hugging_face::write_hugging_face;
 use crate::stored_tensor::StoredTensor;
 use crate::tensor_plan::TensorPlan;
 
-/// Writes `checkpoint` as an HF directory. With a `format`, all weights get it. Without, tensors keep the format and
-/// the bytes that they have where such a directory can hold them (f32, f16, bf16, MXFP4 of gpt-oss's experts), and
-/// what is quantised otherwise becomes bf16.
+/// Writes `checkpoint` as an HF directory. With a `format`, all weights get it, except that MXFP4 is for gpt-oss's
+/// experts alone. What gets none keeps the format and the bytes that it has where such a directory can hold them, and
+/// becomes bf16 where it can't.
 ///
 /// # Errors
 /// See [`write_hugging_face`]; also an f16 that would overflow, by the tensor's name.
@@ -22,21 +22,24 @@ pub fn export_hugging_face(
     out: &Path,
     format: Option<WeightFormat>,
 ) -> Result<(), ModelError> {
-    let kept = |tensor: &StoredTensor| match tensor.format {
-        format @ (WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16) => format,
-        WeightFormat::Mxfp4 if tensor.name.contains(".mlp.experts.") => WeightFormat::Mxfp4,
-        _ => WeightFormat::Bf16,
+    let target = |tensor: &StoredTensor| match (format, tensor.format) {
+        (Some(WeightFormat::Mxfp4), _) | (None, WeightFormat::Mxfp4) if is_expert(tensor) => {
+            WeightFormat::Mxfp4
+        }
+        (None | Some(WeightFormat::Mxfp4), WeightFormat::F32 | WeightFormat::F16) => tensor.format,
+        (None | Some(WeightFormat::Mxfp4), _) => WeightFormat::Bf16,
+        (Some(format), _) => format,
     };
-    let format = |tensor: &StoredTensor| format.unwrap_or_else(|| kept(tensor));
-    let plans: Vec<TensorPlan> = checkpoint.tensors().map(|tensor| plan(tensor, format(tensor))).collect();
+    let plans = plans(checkpoint, target);
     let files = checkpoint.tokenizer_files()?;
     write_hugging_face(out, checkpoint.spec(), &files, &plans, &mut |plan| {
         checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
     })
 }
 
-/// Writes `checkpoint` as a GGUF file. Without a `format`, matrices keep theirs and their bytes; norms, biases, sinks
-/// and routers always become f32, the only form that ggml has for what is done with them.
+/// Writes `checkpoint` as a GGUF file. Without a `format`, matrices keep theirs and their bytes; with one, all get it,
+/// except that MXFP4 is for the experts alone in a model that has some. Norms, biases, sinks and routers always become
+/// f32, the only form that ggml has for what is done with them.
 ///
 /// # Errors
 /// See [`write_gguf`]; also a format that nothing is quantised to, or rows that aren't whole blocks of it.
@@ -45,18 +48,32 @@ pub fn export_gguf(
     out: &Path,
     format: Option<WeightFormat>,
 ) -> Result<(), ModelError> {
-    let format = |tensor: &StoredTensor| {
+    let has_experts = checkpoint.spec().layers.iter().any(|layer| layer.experts.is_some());
+    let target = |tensor: &StoredTensor| {
         let matrix = tensor.shape.len() > 1 && tensor.name.ends_with(".weight");
-        let router = tensor.name.ends_with(".mlp.router.weight");
-        if matrix && !router { format.unwrap_or(tensor.format) } else { WeightFormat::F32 }
+        match format {
+            _ if !matrix || tensor.name.ends_with(".mlp.router.weight") => WeightFormat::F32,
+            Some(WeightFormat::Mxfp4) if has_experts && !is_expert(tensor) => tensor.format,
+            Some(format) => format,
+            None => tensor.format,
+        }
     };
-    let plans: Vec<TensorPlan> = checkpoint.tensors().map(|tensor| plan(tensor, format(tensor))).collect();
+    let plans = plans(checkpoint, target);
     let files = checkpoint.tokenizer_files()?;
     write_gguf(out, checkpoint.spec(), &files, &plans, &mut |plan| {
         checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
     })
 }
 
-fn plan(tensor: &StoredTensor, format: WeightFormat) -> TensorPlan {
-    TensorPlan { name: tensor.name.clone(), format, shape: tensor.shape.clone() }
+/// Whether a tensor is a weight matrix of experts.
+fn is_expert(tensor: &StoredTensor) -> bool {
+    tensor.name.contains(".mlp.experts.") && tensor.name.ends_with(".weight")
+}
+
+fn plans(checkpoint: &Checkpoint, target: impl Fn(&StoredTensor) -> WeightFormat) -> Vec<TensorPlan> {
+    let plan = |tensor: &StoredTensor| {
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        TensorPlan { name, format: target(tensor), shape }
+    };
+    checkpoint.tensors().map(plan).collect()
 }

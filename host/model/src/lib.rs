@@ -8,6 +8,7 @@ mod chat;
 mod checkpoint;
 mod error;
 mod export;
+mod free_space;
 pub mod gguf;
 mod hugging_face;
 mod inspect;

@@ -11,6 +11,7 @@ use super::metadata::Metadata;
 use super::value::{Array, Value, write_string};
 use super::{tensor_names, tensor_type, vocabulary};
 use crate::error::ModelError;
+use crate::free_space;
 use crate::layout::interleave_rows;
 use crate::spec::{Architecture, ModelSpec, RopeScaling, RopeSpec};
 use crate::stored_tensor::tensor_bytes;
@@ -26,8 +27,8 @@ const ALIGNMENT: usize = 32;
 /// flushed and renamed at the end.
 ///
 /// # Errors
-/// `path` exists, tensors that contradict the spec, a tokenizer that GGUF has no name for, bytes of the wrong length,
-/// I/O.
+/// `path` exists, tensors that contradict the spec, a tokenizer that GGUF has no name for, too little space on the
+/// disk, bytes of the wrong length, I/O.
 pub fn write_gguf(
     path: &Path,
     spec: &ModelSpec,
@@ -44,6 +45,8 @@ pub fn write_gguf(
     let mut metadata = architecture_metadata(spec, tensors)?;
     vocabulary::add(&mut metadata, spec, files)?;
     let header = header(spec, &metadata, tensors, rope_factors.as_deref())?;
+    let weights = tensors.iter().map(|plan| tensor_bytes(&plan.name, plan.format, &plan.shape));
+    free_space::require(path, weights.sum::<Result<u64, _>>()?)?;
     let partial = Partial::create(path)?;
     let mut file = BufWriter::with_capacity(1 << 20, &partial.file);
     let failed = |source| ModelError::io("write", &partial.path, source);

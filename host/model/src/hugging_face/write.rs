@@ -13,6 +13,7 @@ use super::{
     CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG,
 };
 use crate::error::ModelError;
+use crate::free_space;
 use crate::safetensors::ShardWriter;
 use crate::spec::ModelSpec;
 use crate::stored_tensor::tensor_bytes;
@@ -31,7 +32,7 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 ///
 /// # Errors
 /// `directory` exists and isn't empty, a shape that HF's configuration can't express, tensors that contradict the
-/// spec, bytes of the wrong length, I/O.
+/// spec, too little space on the disk, bytes of the wrong length, I/O.
 pub fn write_hugging_face(
     directory: &Path,
     spec: &ModelSpec,
@@ -61,6 +62,7 @@ pub(super) fn write_sharded(
         let expected = "a path that doesn't exist or an empty directory";
         return Err(ModelError::argument("output directory", directory.display(), expected));
     }
+    free_space::require(directory, fusions.iter().map(Fusion::bytes).sum())?;
     let partial = Partial::create(directory)?;
     write_weights(&partial.path, &fusions, shard_bytes, produce)?;
     write_texts(&partial.path, &config, files)?;

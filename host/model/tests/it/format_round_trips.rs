@@ -2,7 +2,8 @@
 
 use espalier_kernels::WeightFormat;
 use espalier_model::{
-    Checkpoint, CheckpointFormat, RopeScaling, StoredTensor, SynthShape, export_gguf, export_hugging_face,
+    Checkpoint, CheckpointFormat, LayerSpec, RopeScaling, StoredTensor, SynthShape, TensorPlan, export_gguf,
+    export_hugging_face, write_gguf,
 };
 use serde_json::json;
 
@@ -91,6 +92,31 @@ fn qwen2_whose_rows_are_never_permuted() {
     });
     for scaling in [linear, yarn] {
         round_trip(&shape.clone().with("rope_scaling", scaling), WeightFormat::Bf16);
+    }
+}
+
+#[test]
+fn layers_of_unequal_shape_have_a_place_in_gguf() {
+    let model = Model::small();
+    let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
+    let mut spec = checkpoint.spec().clone();
+    spec.layers[1] = LayerSpec { heads: 2, kv_heads: 1, ffn_size: 48, ..spec.layers[1].clone() };
+    let plans: Vec<TensorPlan> = spec
+        .tensors()
+        .into_iter()
+        .map(|tensor| TensorPlan { name: tensor.name, format: WeightFormat::F32, shape: tensor.shape })
+        .collect();
+    let values = |plan: &TensorPlan| (0..plan.shape.iter().product::<usize>()).map(|value| value as f32);
+    let path = model.path("uneven.gguf");
+    write_gguf(&path, &spec, &checkpoint.tokenizer_files().unwrap(), &plans, &mut |plan| {
+        Ok(values(plan).flat_map(f32::to_le_bytes).collect())
+    })
+    .unwrap();
+    let uneven = Checkpoint::open(&path).unwrap();
+    assert_eq!(uneven.spec(), &spec);
+    for plan in &plans {
+        let expected: Vec<f32> = values(plan).collect();
+        assert_eq!(uneven.tensor(&plan.name).unwrap().to_f32().unwrap(), expected, "{}", plan.name);
     }
 }
 

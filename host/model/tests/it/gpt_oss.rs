@@ -4,8 +4,8 @@ use std::fs;
 
 use espalier_kernels::WeightFormat;
 use espalier_model::{
-    Activation, Architecture, Checkpoint, Inspection, RopeScaling, SynthShape, export_hugging_face,
-    safetensors,
+    Activation, Architecture, Checkpoint, Inspection, RopeScaling, SynthShape, export_gguf,
+    export_hugging_face, safetensors,
 };
 use serde_json::{Value, json};
 
@@ -115,6 +115,23 @@ fn unquantised_experts_are_transposed_in_the_file_alone() {
             "{}",
             tensor.name
         );
+    }
+}
+
+#[test]
+fn quantising_is_for_the_experts() {
+    let model = Model::new(&shape());
+    let original = Checkpoint::open(&model.hugging_face()).unwrap();
+    let (directory, file) = (model.path("quantized"), model.path("quantized.gguf"));
+    export_hugging_face(&original, &directory, Some(WeightFormat::Mxfp4)).unwrap();
+    export_gguf(&original, &file, Some(WeightFormat::Mxfp4)).unwrap();
+    let (directory, file) = (Checkpoint::open(&directory).unwrap(), Checkpoint::open(&file).unwrap());
+    for tensor in original.tensors() {
+        let name = &tensor.name;
+        let quantized = directory.tensor(name).unwrap();
+        let expert = name.contains(".experts.") && name.ends_with(".weight");
+        assert_eq!(quantized.format, if expert { WeightFormat::Mxfp4 } else { WeightFormat::Bf16 }, "{name}");
+        assert_eq!(quantized.to_f32().unwrap(), file.tensor(name).unwrap().to_f32().unwrap(), "{name}");
     }
 }
 
