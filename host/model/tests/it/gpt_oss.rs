@@ -74,11 +74,13 @@ fn copies_are_equal_byte_for_byte_and_dequantised_ones_in_value() {
     let gguf = Checkpoint::open(&model.gguf()).unwrap();
     assert_eq!(gguf.spec(), original.spec());
     let back_path = model.path("back");
-    export_hugging_face(&original, &back_path, None).unwrap();
+    export_hugging_face(&gguf, &back_path, None).unwrap();
     let back = Checkpoint::open(&back_path).unwrap();
     let unpacked_path = model.path("unpacked");
     export_hugging_face(&gguf, &unpacked_path, Some(WeightFormat::Bf16)).unwrap();
     let unpacked = Checkpoint::open(&unpacked_path).unwrap();
+    let file = |directory: &std::path::Path| fs::read(directory.join("model.safetensors")).unwrap();
+    assert!(file(&back_path) == file(&model.hugging_face()), "the weights' file comes back as it was");
     for tensor in original.tensors() {
         let name = &tensor.name;
         assert_eq!(unpacked.tensor(name).unwrap().format, WeightFormat::Bf16);
