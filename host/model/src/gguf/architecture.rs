@@ -37,6 +37,14 @@ pub(super) fn spec(
             SUPPORTED.map(Architecture::gguf_name).join(", "),
         ));
     };
+    if let Some(parts) = metadata.size("split.count")?.filter(|&parts| parts > 1) {
+        let found = format!("one of {parts} files");
+        return Err(ModelError::unsupported(
+            "split GGUF:",
+            found,
+            "a whole file, as gguf-split --merge makes it",
+        ));
+    }
     let keys = Keys { metadata, prefix: name };
     let experts = experts(&keys, architecture)?;
     let hidden_size = keys.required_size("embedding_length")?;
