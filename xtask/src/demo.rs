@@ -24,6 +24,9 @@ const MODEL: &str = "smollm2";
 /// The policy that scores heads and channels.
 const POLICY: &str = "activation-norm";
 
+/// The component that picks a variant where a request names none.
+const ROUTER: &str = "least-busy";
+
 /// The variants to make: name and share of the parameters that stays.
 const VARIANTS: [(&str, f64); 2] = [("85", 0.85), ("75", 0.75)];
 
@@ -48,8 +51,10 @@ pub(crate) fn run(workspace: &Workspace, once: bool) -> Result<()> {
     let host = Host::start(workspace, &format!("{MODEL}={}", model::path(workspace).display()), &folder)?;
     console::note(&format!("OpenAI API and UI at {}, admin API at {}", host.public(), host.admin()));
 
-    console::step(&format!("demo: deploy the scoring policy {POLICY} into the running host"));
-    host.command("deploy the policy", &["component", "deploy", POLICY])?;
+    for component in [POLICY, ROUTER] {
+        console::step(&format!("demo: deploy the component {component} into the running host"));
+        host.command("deploy a component", &["component", "deploy", component])?;
+    }
 
     let mut pruned = Vec::new();
     for (variant, keep) in VARIANTS {

@@ -68,6 +68,7 @@ struct Manifest {
     package: String,
     package_sha256: String,
     separator: String,
+    excerpt_bytes: usize,
     parts: BTreeMap<String, PartFacts>,
 }
 
@@ -114,6 +115,7 @@ pub(crate) fn fetch(workspace: &Workspace) -> Result<PathBuf> {
         package: format!("{}@{}", PACKAGE.name, PACKAGE.version),
         package_sha256: PACKAGE.sha256.to_owned(),
         separator: SEPARATOR.to_owned(),
+        excerpt_bytes: EXCERPT_BYTES,
         parts,
     };
     write_whole(&folder.join("manifest.json"), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
@@ -127,6 +129,7 @@ fn is_whole(folder: &Path) -> bool {
     let Ok(manifest) = serde_json::from_str::<Manifest>(&text) else { return false };
     manifest.package_sha256 == PACKAGE.sha256
         && manifest.separator == SEPARATOR
+        && manifest.excerpt_bytes == EXCERPT_BYTES
         && Part::ALL.iter().all(|part| {
             let hash = download::sha256_of_file(&folder.join(part.file()));
             manifest.parts.get(part.file()).is_some_and(|facts| hash.is_ok_and(|found| found == facts.sha256))
@@ -238,6 +241,7 @@ mod tests {
             package: String::new(),
             package_sha256: PACKAGE.sha256.to_owned(),
             separator: SEPARATOR.to_owned(),
+            excerpt_bytes: EXCERPT_BYTES,
             parts,
         };
         assert!(!is_whole(folder.path()));
