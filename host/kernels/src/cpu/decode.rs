@@ -5,7 +5,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[path = "decode_avx512.rs"]
-mod avx512;
+pub(super) mod avx512;
 
 use super::InstructionSet;
 use super::instruction_set::versions;

@@ -11,28 +11,57 @@ pub(super) fn decode(format: WeightFormat, bytes: &[u8], out: &mut [f32]) -> boo
         // SAFETY: the caller is on the AVX2 path, so the features of the kernels are there.
         WeightFormat::F16 => unsafe { f16(bytes, out) },
         // SAFETY: as above.
-        WeightFormat::Q4_0 => unsafe { blocks(bytes, out, q4_0) },
+        WeightFormat::Q4_0 => unsafe { blocks::<18, formats::Q4_0>(bytes, out) },
         // SAFETY: as above.
-        WeightFormat::Q4_1 => unsafe { blocks(bytes, out, q4_1) },
+        WeightFormat::Q4_1 => unsafe { blocks::<20, formats::Q4_1>(bytes, out) },
         // SAFETY: as above.
-        WeightFormat::Q8_0 => unsafe { blocks(bytes, out, q8_0) },
+        WeightFormat::Q8_0 => unsafe { blocks::<34, formats::Q8_0>(bytes, out) },
         // SAFETY: as above.
-        WeightFormat::Mxfp4 => unsafe { blocks(bytes, out, mxfp4) },
+        WeightFormat::Mxfp4 => unsafe { blocks::<17, formats::Mxfp4>(bytes, out) },
         _ => return false,
     }
     true
 }
 
+/// A format of blocks of 32, as a type: a call through a pointer for each block would cost as much as the block.
+trait Blocks<const BYTES: usize> {
+    /// The values of a block.
+    ///
+    /// # Safety
+    /// The processor has AVX2, FMA and F16C.
+    unsafe fn decode(block: &[u8; BYTES], out: &mut [f32; 32]);
+}
+
+macro_rules! formats {
+    ($($format:ident: $bytes:literal, $decode:ident;)*) => {
+        /// Formats as types.
+        mod formats {
+            $(pub(super) struct $format;)*
+        }
+        $(impl Blocks<$bytes> for formats::$format {
+            #[inline]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn decode(block: &[u8; $bytes], out: &mut [f32; 32]) {
+                // SAFETY: the same features are enabled here.
+                unsafe { $decode(block, out) }
+            }
+        })*
+    };
+}
+
+formats! {
+    Q4_0: 18, q4_0;
+    Q4_1: 20, q4_1;
+    Q8_0: 34, q8_0;
+    Mxfp4: 17, mxfp4;
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn blocks<const BYTES: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    decode: unsafe fn(&[u8; BYTES], &mut [f32; 32]),
-) {
+unsafe fn blocks<const BYTES: usize, F: Blocks<BYTES>>(bytes: &[u8], out: &mut [f32]) {
     for (block, values) in bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<32>().0) {
         // SAFETY: the same features are enabled here.
-        unsafe { decode(block, values) };
+        unsafe { F::decode(block, values) };
     }
 }
 

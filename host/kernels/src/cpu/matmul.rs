@@ -3,12 +3,15 @@
 //! Weight rows are decoded to f32 into a buffer that stays in the cache, then multiplied by one kernel for all formats
 //! (see [`super::tile`]). With few activation rows a piece takes eight weight rows a stretch of columns at a time, so
 //! that decoded weights never leave the first-level cache; with many it decodes a panel of whole rows once for all.
-//! Fast products read packed weights instead (see [`super::packed`]).
+//! (AVX-512 does without the buffer where there are few, see [`super::fused`].) Fast products read packed weights instead (see [`super::packed`]).
 
 use std::cell::RefCell;
 
 use super::activations::{Activations, Quantized};
+use super::buffer::Buffer;
 use super::decode::decode_blocks;
+#[cfg(target_arch = "x86_64")]
+use super::fused;
 use super::lanes::{LANES, Lanes};
 use super::packed::{GROUP, MAX_ROWS, PackedMatrix, pack};
 use super::scatter::Scatter;
@@ -35,7 +38,7 @@ const TILE_ACTIVATIONS: usize = 4;
 /// A thread's buffers.
 #[derive(Default)]
 struct Scratch {
-    weights: Vec<f32>,
+    weights: Buffer,
     sums: Vec<Lanes>,
     outputs: Vec<f32>,
 }
@@ -115,6 +118,10 @@ impl Cpu {
                 if let Some((packed, activations)) = product.packed {
                     product.fast(piece, packed, activations);
                 } else if input.rows <= FEW_ROWS {
+                    #[cfg(target_arch = "x86_64")]
+                    if set >= InstructionSet::Avx512 && fused::supports(product.weights.format()) {
+                        return product.fused(piece, scratch);
+                    }
                     product.few(piece, scratch);
                 } else {
                     product.many(piece, scratch);
@@ -164,7 +171,7 @@ impl Product<'_> {
     /// Few activation rows: eight weight rows at a time, decoded a stretch of columns at a time.
     fn few(&self, piece: &Piece, scratch: &mut Scratch) {
         let (columns, rows) = (self.input.columns, self.input.rows);
-        scratch.weights.resize(FEW_WEIGHTS * STRETCH, 0.0);
+        let buffer = scratch.weights.take(FEW_WEIGHTS * STRETCH);
         scratch.outputs.resize(FEW_WEIGHTS * FEW_ROWS, 0.0);
         for first in (piece.first..piece.first + piece.count).step_by(FEW_WEIGHTS) {
             let count = FEW_WEIGHTS.min(piece.first + piece.count - first);
@@ -172,30 +179,51 @@ impl Product<'_> {
             scratch.sums.resize(count * rows, [0.0; LANES]);
             for start in (0..columns).step_by(STRETCH) {
                 let length = STRETCH.min(columns - start);
-                let weights = self.decode(first, count, start..start + length, &mut scratch.weights, STRETCH);
+                let weights = self.decode(first, count, start..start + length, buffer, STRETCH);
                 let activations = Rows::new(&self.input.values[start..], columns, rows, length);
                 accumulate(self.set, weights, activations, &mut scratch.sums);
             }
-            self.store(first, count, 0, rows, scratch);
+            self.store(first, count, 0, rows, &scratch.sums, &mut scratch.outputs);
+        }
+    }
+
+    /// Few activation rows, where decoding and multiplying are one kernel.
+    #[cfg(target_arch = "x86_64")]
+    fn fused(&self, piece: &Piece, scratch: &mut Scratch) {
+        let rows = self.input.rows;
+        let activations = Rows::new(self.input.values, self.input.columns, rows, self.input.columns);
+        let (bytes, row_bytes) = (self.weights.bytes().as_slice(), self.weights.row_bytes());
+        scratch.outputs.resize(fused::WEIGHTS * fused::ACTIVATIONS, 0.0);
+        for first in (piece.first..piece.first + piece.count).step_by(fused::WEIGHTS) {
+            let count = fused::WEIGHTS.min(piece.first + piece.count - first);
+            // At the end the last row stands in for those that are missing, and is not stored.
+            let weights = std::array::from_fn(|row| {
+                let row = first + row.min(count - 1);
+                &bytes[row * row_bytes..(row + 1) * row_bytes]
+            });
+            scratch.sums.clear();
+            scratch.sums.resize(fused::WEIGHTS * rows, [0.0; LANES]);
+            fused::accumulate(self.weights.format(), weights, activations, &mut scratch.sums);
+            self.store(first, count, 0, rows, &scratch.sums[..count * rows], &mut scratch.outputs);
         }
     }
 
     /// Many activation rows: a panel of decoded weight rows against four of them at a time.
     fn many(&self, piece: &Piece, scratch: &mut Scratch) {
         let (columns, rows) = (self.input.columns, self.input.rows);
-        let mut panel = std::mem::take(&mut scratch.weights);
-        panel.resize(panel.len().max(piece.count * columns), 0.0);
+        // Each row starts on a cache line.
+        let stride = columns.next_multiple_of(LANES);
+        let panel = scratch.weights.take(piece.count * stride);
         scratch.outputs.resize(piece.count * TILE_ACTIVATIONS, 0.0);
-        let weights = self.decode(piece.first, piece.count, 0..columns, &mut panel, columns);
+        let weights = self.decode(piece.first, piece.count, 0..columns, panel, stride);
         let activations = Rows::new(self.input.values, columns, rows, columns);
         for start in (0..rows).step_by(TILE_ACTIVATIONS) {
             let part = activations.part(start, TILE_ACTIVATIONS);
             scratch.sums.clear();
             scratch.sums.resize(piece.count * part.count(), [0.0; LANES]);
             accumulate(self.set, weights, part, &mut scratch.sums);
-            self.store(piece.first, piece.count, start, part.count(), scratch);
+            self.store(piece.first, piece.count, start, part.count(), &scratch.sums, &mut scratch.outputs);
         }
-        scratch.weights = panel;
     }
 
     /// Decodes columns of some weight rows into `buffer`; plain f32 weights are used where they lie.
@@ -225,12 +253,20 @@ impl Product<'_> {
     }
 
     /// Reduces the sums of weight rows `first..` by activation rows `start..` and writes them to their places.
-    fn store(&self, first: usize, count: usize, start: usize, rows: usize, scratch: &mut Scratch) {
-        reduce(self.set, &scratch.sums, &mut scratch.outputs[..count * rows]);
+    fn store(
+        &self,
+        first: usize,
+        count: usize,
+        start: usize,
+        rows: usize,
+        sums: &[Lanes],
+        outputs: &mut [f32],
+    ) {
+        reduce(self.set, sums, &mut outputs[..count * rows]);
         for row in 0..rows {
             // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
             let out = unsafe { self.output.part((start + row) * self.weights.rows() + first, count) };
-            for (out, value) in out.iter_mut().zip(scratch.outputs[row..].iter().step_by(rows)) {
+            for (out, value) in out.iter_mut().zip(outputs[row..].iter().step_by(rows)) {
                 *out = *value;
             }
         }

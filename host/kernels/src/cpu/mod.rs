@@ -2,8 +2,12 @@
 
 mod activations;
 mod attention;
+mod buffer;
 mod decode;
 mod elementwise;
+#[cfg(target_arch = "x86_64")]
+#[path = "fused_avx512.rs"]
+mod fused;
 mod instruction_set;
 mod lanes;
 mod matmul;

@@ -41,7 +41,7 @@ impl<'a> Rows<'a> {
         self.count
     }
 
-    fn row(&self, index: usize) -> &'a [f32] {
+    pub(super) fn row(&self, index: usize) -> &'a [f32] {
         &self.values[index * self.stride..index * self.stride + self.columns]
     }
 }
@@ -59,8 +59,10 @@ pub(super) fn accumulate(set: InstructionSet, weights: Rows, activations: Rows, 
     }
 }
 
-/// Sums each set of lanes: `out[i] = Σ sums[i]`.
+/// Sums each set of lanes: `out[i] = Σ sums[i]`, as many as there are of both.
 pub(super) fn reduce(set: InstructionSet, sums: &[Lanes], out: &mut [f32]) {
+    let count = sums.len().min(out.len());
+    let (sums, out) = (&sums[..count], &mut out[..count]);
     #[cfg(target_arch = "x86_64")]
     if set >= InstructionSet::Avx512 {
         return avx512::reduce(sums, out);
