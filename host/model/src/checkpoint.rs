@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::chat::ChatTemplate;
 use crate::error::ModelError;
 use crate::spec::{ModelSpec, TensorPart};
 use crate::stored_tensor::StoredTensor;
@@ -175,6 +176,18 @@ impl Checkpoint {
             TokenizerSource::Files(files) => files.chat_template(),
             TokenizerSource::Gguf(metadata) => metadata.text("tokenizer.chat_template"),
         }
+    }
+
+    /// The chat template, ready to render, if the checkpoint has one.
+    ///
+    /// # Errors
+    /// See [`Checkpoint::tokenizer_files`]; also a template with a syntax error.
+    pub fn compiled_chat_template(&self) -> Result<Option<ChatTemplate>, ModelError> {
+        let Some(source) = self.chat_template() else { return Ok(None) };
+        let files = self.tokenizer_files()?;
+        let token = |role| files.special_token(role).unwrap_or_default();
+        let template = ChatTemplate::new(source, token("bos_token"), token("eos_token"));
+        template.map(Some).map_err(|error| error.in_file(&self.path))
     }
 }
 

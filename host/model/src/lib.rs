@@ -13,6 +13,9 @@ pub mod gguf;
 mod hugging_face;
 mod inspect;
 mod layout;
+mod forward;
+mod model;
+mod probe;
 mod rope;
 pub mod safetensors;
 mod spec;
@@ -28,6 +31,9 @@ pub use export::{export_gguf, export_hugging_face};
 pub use gguf::write_gguf;
 pub use hugging_face::write_hugging_face;
 pub use inspect::{FormatSum, Inspection, PartSums};
+pub use forward::{ForwardBatch, LogitRows, LogitSink};
+pub use model::Model;
+pub use probe::{Probe, ProbeSink};
 pub use spec::{
     Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart,
     TensorSpec,

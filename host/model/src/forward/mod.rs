@@ -1,0 +1,115 @@
+//! The forward pass of a decoder-only transformer, the same code for every architecture.
+//!
+//! Guarantees: row `r` of the result depends only on its own sequence, never on what else is in the batch (on the exact
+//! path bit for bit, as long as the kernels keep their order of summation). Key-value rows of the batch's tokens are
+//! written before they are read. Who owns which cache block is the caller's business.
+
+mod batch;
+mod layer;
+pub(crate) mod rope;
+mod score;
+
+use espalier_kernels::{KeyValueStore, Precision, SequenceSpan};
+
+pub use batch::{ForwardBatch, LogitRows};
+pub use score::LogitSink;
+
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::probe::{NoProbes, ProbeSink};
+
+/// Buffers of one pass, sized for its tokens and reused by every layer.
+struct Scratch {
+    normed: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    heads: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    residual: Vec<f32>,
+}
+
+/// Everything that is the same for all layers of a pass.
+struct Pass<'a> {
+    model: &'a Model,
+    spans: &'a [SequenceSpan<'a>],
+    tokens: usize,
+    precision: Precision,
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
+}
+
+impl Model {
+    /// Runs `batch` and returns the logits `[rows, vocab_size]` of the rows it selects.
+    ///
+    /// # Errors
+    /// A batch that contradicts the model or the cache: a token outside the vocabulary, spans that do not add up, a
+    /// block table that is too short.
+    pub fn forward(
+        &self,
+        batch: &ForwardBatch<'_>,
+        cache: &mut KeyValueStore,
+        precision: Precision,
+        probes: Option<&mut dyn ProbeSink>,
+    ) -> Result<Vec<f32>, ModelError> {
+        let mut silent = NoProbes;
+        let probes = probes.unwrap_or(&mut silent);
+        let rows = batch.rows(self.spec.vocab_size)?;
+        let (cosines, sines) = self.rotary.angles(batch.positions());
+        let pass = Pass { model: self, spans: batch.spans, tokens: batch.tokens.len(), precision, cosines, sines };
+        let mut hidden = self.embed(batch.tokens)?;
+        let mut scratch = self.scratch(batch.tokens.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            pass.attention(index, layer, cache, &mut hidden, &mut scratch, probes)?;
+            pass.feed_forward(index, layer, &mut hidden, &mut scratch, probes)?;
+        }
+        self.logits(&hidden, &rows, precision)
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let width = self.spec.hidden_size;
+        let mut hidden = vec![0.0; tokens.len() * width];
+        for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
+            self.embedding.dequantize_row(token as usize, row)?;
+        }
+        Ok(hidden)
+    }
+
+    fn logits(&self, hidden: &[f32], rows: &[usize], precision: Precision) -> Result<Vec<f32>, ModelError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let width = self.spec.hidden_size;
+        let mut selected = Vec::with_capacity(rows.len() * width);
+        for &row in rows {
+            selected.extend_from_slice(&hidden[row * width..(row + 1) * width]);
+        }
+        let mut normed = vec![0.0; selected.len()];
+        self.cpu.rms_norm(&selected, &self.final_norm, self.spec.rms_norm_eps, &mut normed);
+        let mut logits = vec![0.0; rows.len() * self.spec.vocab_size];
+        let input = self.cpu.activations(&normed, width, precision)?;
+        self.cpu.matmul(&self.head, &input, &mut logits)?;
+        Ok(logits)
+    }
+
+    fn scratch(&self, tokens: usize) -> Scratch {
+        let widest = |width: fn(&crate::spec::LayerSpec) -> usize| {
+            tokens * self.spec.layers.iter().map(width).max().unwrap_or(0)
+        };
+        let heads = widest(|layer| layer.heads) * self.spec.head_dim;
+        let kv = widest(|layer| layer.kv_heads) * self.spec.head_dim;
+        let ffn = widest(|layer| layer.ffn_size);
+        let hidden = tokens * self.spec.hidden_size;
+        Scratch {
+            normed: vec![0.0; hidden],
+            queries: vec![0.0; heads],
+            keys: vec![0.0; kv],
+            values: vec![0.0; kv],
+            heads: vec![0.0; heads],
+            gate: vec![0.0; ffn],
+            up: vec![0.0; ffn],
+            residual: vec![0.0; hidden],
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Scoring a text: one sequence from its first token, in chunks, with a cache of its own.
+//!
+//! Calibration, perplexity and the `logits` command run this way; the serving path goes through the engine.
+
+use espalier_kernels::{Precision, SequenceSpan};
+
+use super::{ForwardBatch, LogitRows};
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::probe::{NoProbes, ProbeSink};
+
+/// Tokens per pass where logits are wanted: large enough for the matrix kernels, small enough that the logits of a
+/// chunk stay a few dozen MB.
+const CHUNK_TOKENS_WITH_LOGITS: usize = 128;
+/// Tokens per pass where they aren't.
+const CHUNK_TOKENS: usize = 512;
+const BLOCK_TOKENS: usize = 64;
+
+/// Receives the logits `[rows, vocab_size]` of a chunk and the position of its first row.
+pub type LogitSink<'a> = dyn FnMut(usize, &[f32]) + 'a;
+
+impl Model {
+    /// Runs `tokens` as one sequence from scratch; `logits`, where given, receives those of every position.
+    ///
+    /// # Errors
+    /// A sequence longer than the model's context, a token outside the vocabulary.
+    pub fn score(
+        &self,
+        tokens: &[u32],
+        precision: Precision,
+        probes: Option<&mut dyn ProbeSink>,
+        mut logits: Option<&mut LogitSink<'_>>,
+    ) -> Result<(), ModelError> {
+        let mut silent = NoProbes;
+        let probes = probes.unwrap_or(&mut silent);
+        if tokens.len() > self.spec.max_positions {
+            let expected = format!("at most {}, the model's context length", self.spec.max_positions);
+            return Err(ModelError::argument("tokens of a sequence", tokens.len(), expected));
+        }
+        let blocks: Vec<u32> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as u32).collect();
+        let mut cache = self.new_cache(blocks.len(), BLOCK_TOKENS)?;
+        let (logits_for, chunk_tokens) = match logits {
+            Some(_) => (LogitRows::All, CHUNK_TOKENS_WITH_LOGITS),
+            None => (LogitRows::None, CHUNK_TOKENS),
+        };
+        for (index, chunk) in tokens.chunks(chunk_tokens).enumerate() {
+            let first_position = index * chunk_tokens;
+            let spans = [SequenceSpan { blocks: &blocks, first_position, queries: chunk.len() }];
+            let batch = ForwardBatch { tokens: chunk, spans: &spans, logits_for };
+            let rows = self.forward(&batch, &mut cache, precision, Some(&mut *probes))?;
+            if let Some(sink) = logits.as_deref_mut() {
+                sink(first_position, &rows);
+            }
+        }
+        Ok(())
+    }
+}
