@@ -1,1 +1,33 @@
-//! engine
+//! The inference engine: it turns validated requests into streams of text.
+//!
+//! One [`Engine`] drives one loaded generation of one variant. It owns a thread, the key-value blocks and the scheduler;
+//! callers hold a cheap handle and receive [`Event`]s. Sequences join and leave the batch at every step, prompts are
+//! prefilled in chunks under a token budget, and a caller that drops its stream frees its blocks in the next step.
+//! The [`Registry`] knows which models, variants and generations are loaded and changes them without touching requests
+//! in flight.
+//!
+//! HTTP, routing between variants and metrics formats are left to the server.
+
+mod blocks;
+mod config;
+mod engine;
+mod error;
+mod event;
+mod generation;
+mod observer;
+mod registry;
+mod request;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod stop;
+mod worker;
+
+pub use config::EngineConfig;
+pub use engine::{Engine, EngineStatus};
+pub use error::EngineError;
+pub use event::{Event, EventStream, FinishReason, Usage};
+pub use generation::{Generation, GenerationId};
+pub use observer::{EngineObserver, RequestRecord, Silent, StepRecord};
+pub use registry::Registry;
+pub use request::{GenerateRequest, MAX_STOP_STRINGS, SamplingParams};

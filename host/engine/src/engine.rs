@@ -1,0 +1,153 @@
+//! The handle of one running engine.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use espalier_model::{Model, Tokenizer};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::config::{BLOCK_TOKENS, EngineConfig, Limits};
+use crate::error::EngineError;
+use crate::event::EventStream;
+use crate::observer::EngineObserver;
+use crate::request::GenerateRequest;
+use crate::sequence::Sequence;
+use crate::worker::Worker;
+
+/// A running engine. The last clone's drop lets the thread finish what it has and end.
+#[derive(Clone)]
+pub struct Engine {
+    name: Arc<str>,
+    limits: Limits,
+    tokenizer: Arc<Tokenizer>,
+    shared: Arc<Shared>,
+    arrivals: Arc<Mutex<Option<Sender<Sequence>>>>,
+}
+
+/// How busy an engine is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// Sequences in the batch.
+    pub running: usize,
+    /// Requests that wait for a place.
+    pub waiting: usize,
+    /// Key-value blocks in use.
+    pub kv_used_blocks: usize,
+    /// Key-value blocks that there are.
+    pub kv_blocks: usize,
+    /// Whether new requests are refused.
+    pub draining: bool,
+}
+
+/// What the handle and the thread both see.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Requests that were submitted and that the thread has not yet taken out of the channel or out of the queue.
+    waiting: AtomicUsize,
+    submitted: AtomicUsize,
+    running: AtomicUsize,
+    kv_used: AtomicUsize,
+    kv_total: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    /// The thread's report after it took arrivals: `submitted` counts what it has not seen yet.
+    pub(crate) fn publish(&self, running: usize, waiting: usize, kv_used: usize, kv_total: usize) {
+        self.running.store(running, Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.kv_used.store(kv_used, Ordering::Relaxed);
+        self.kv_total.store(kv_total, Ordering::Relaxed);
+    }
+
+    /// The thread took one request out of the channel.
+    pub(crate) fn received(&self) {
+        self.submitted.fetch_sub(1, Ordering::AcqRel);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Starts an engine's thread. `name` identifies the generation in errors and logs.
+    ///
+    /// # Errors
+    /// A context that doesn't fit the budget, a thread that can't be started.
+    pub fn start(
+        name: &str,
+        model: Arc<Model>,
+        tokenizer: Arc<Tokenizer>,
+        config: &EngineConfig,
+        observer: Arc<dyn EngineObserver>,
+    ) -> Result<Self, EngineError> {
+        let limits = config.limits(&model)?;
+        let cache = model.new_cache(limits.blocks, BLOCK_TOKENS)?;
+        let shared = Arc::new(Shared::default());
+        let (sender, receiver) = channel();
+        let worker = Worker::new(model, cache, limits.clone(), Arc::clone(&shared), observer, receiver);
+        thread::Builder::new()
+            .name(format!("engine {name}"))
+            .spawn(move || worker.run())
+            .map_err(EngineError::Thread)?;
+        let arrivals = Arc::new(Mutex::new(Some(sender)));
+        Ok(Self { name: name.into(), limits, tokenizer, shared, arrivals })
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// A full queue, a prompt as long as the context or longer, an engine that drains.
+    pub fn submit(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
+        let limit = self.limits.max_model_len;
+        if request.prompt.len() >= limit {
+            return Err(EngineError::PromptTooLong { found: request.prompt.len(), limit });
+        }
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(arrivals) = arrivals.as_ref() else {
+            return Err(self.draining());
+        };
+        let pending = self.shared.submitted.load(Ordering::Acquire) + self.shared.waiting.load(Ordering::Relaxed);
+        if pending >= self.limits.queue_limit {
+            return Err(EngineError::QueueFull { limit: self.limits.queue_limit });
+        }
+        let (sender, stream) = unbounded_channel();
+        self.shared.submitted.fetch_add(1, Ordering::AcqRel);
+        arrivals
+            .send(Sequence::new(request, limit, &self.tokenizer, sender))
+            .map_err(|_| self.draining())?;
+        Ok(stream)
+    }
+
+    /// How busy the engine is now.
+    pub fn status(&self) -> EngineStatus {
+        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        EngineStatus {
+            running: load(&self.shared.running),
+            waiting: load(&self.shared.submitted) + load(&self.shared.waiting),
+            kv_used_blocks: load(&self.shared.kv_used),
+            kv_blocks: load(&self.shared.kv_total),
+            draining: self.shared.draining.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Refuses new requests from now on; those that were accepted finish, then the thread ends.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Longest prompt plus completion.
+    pub fn max_model_len(&self) -> usize {
+        self.limits.max_model_len
+    }
+
+    /// Positions per key-value block.
+    pub const fn block_tokens(&self) -> usize {
+        BLOCK_TOKENS
+    }
+
+    fn draining(&self) -> EngineError {
+        EngineError::Draining { generation: self.name.to_string() }
+    }
+}

@@ -1,0 +1,55 @@
+//! What a request's stream carries.
+
+use tokio::sync::mpsc;
+
+/// The receiving end of a request. Dropping it cancels the request: its blocks are free after the next step.
+pub type EventStream = mpsc::UnboundedReceiver<Event>;
+
+/// Something that happened to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// New text; `token_ids` are the tokens that completed it.
+    Text {
+        /// Whole UTF-8 characters, stop strings already cut off.
+        text: String,
+        /// Tokens since the last event.
+        token_ids: Vec<u32>,
+    },
+    /// The end; nothing follows.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+    },
+    /// The forward pass failed; nothing follows.
+    Failed(String),
+}
+
+/// Why generation ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model's end token or a stop string.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// Tokens of a request.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated, the end token included.
+    pub completion_tokens: usize,
+}

@@ -1,0 +1,107 @@
+//! A generation: one loading of a variant, immutable and numbered.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use espalier_kernels::Cpu;
+use espalier_model::{ChatTemplate, Checkpoint, Model, Tokenizer};
+
+use crate::config::EngineConfig;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::observer::EngineObserver;
+
+/// Which generation: `model@variant#number`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GenerationId {
+    /// The served name.
+    pub model: String,
+    /// The set of weights.
+    pub variant: String,
+    /// Counts up over all loadings of the host.
+    pub number: u64,
+}
+
+impl fmt::Display for GenerationId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}#{}", self.model, self.variant, self.number)
+    }
+}
+
+/// A loaded variant and the engine that runs it.
+pub struct Generation {
+    id: GenerationId,
+    path: PathBuf,
+    loaded_at: SystemTime,
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
+    chat_template: Option<ChatTemplate>,
+    engine: Engine,
+}
+
+impl Generation {
+    /// Loads a checkpoint and starts its engine; takes as long as reading the file's metadata and tokenizer does.
+    ///
+    /// # Errors
+    /// Anything wrong with the checkpoint, or limits that don't fit.
+    pub(crate) fn load(
+        id: GenerationId,
+        path: &Path,
+        cpu: Cpu,
+        config: &EngineConfig,
+        observer: Arc<dyn EngineObserver>,
+    ) -> Result<Self, EngineError> {
+        let checkpoint = Checkpoint::open(path)?;
+        let tokenizer = Arc::new(checkpoint.tokenizer()?);
+        let chat_template = checkpoint.compiled_chat_template()?;
+        let model = Arc::new(Model::load(&checkpoint, cpu)?);
+        let engine =
+            Engine::start(&id.to_string(), Arc::clone(&model), Arc::clone(&tokenizer), config, observer)?;
+        Ok(Self {
+            id,
+            path: path.to_owned(),
+            loaded_at: SystemTime::now(),
+            model,
+            tokenizer,
+            chat_template,
+            engine,
+        })
+    }
+
+    /// Which one.
+    pub fn id(&self) -> &GenerationId {
+        &self.id
+    }
+
+    /// Where it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When.
+    pub fn loaded_at(&self) -> SystemTime {
+        self.loaded_at
+    }
+
+    /// The weights.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// How it wants conversations written, if the checkpoint says so.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}

@@ -1,0 +1,112 @@
+//! A request that has been checked: what reaches the engine is always runnable.
+
+use crate::error::EngineError;
+
+/// Stop strings per request, as in OpenAI's API.
+pub const MAX_STOP_STRINGS: usize = 4;
+
+/// How the next token is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingParams {
+    temperature: f32,
+    top_p: f32,
+    seed: Option<u64>,
+}
+
+impl SamplingParams {
+    /// `temperature` 0 is greedy; `top_p` 1 keeps the whole distribution; without a seed one is drawn.
+    ///
+    /// # Errors
+    /// `temperature` outside 0 to 2, `top_p` outside (0, 1].
+    pub fn new(temperature: f32, top_p: f32, seed: Option<u64>) -> Result<Self, EngineError> {
+        if !(0.0..=2.0).contains(&temperature) {
+            return Err(EngineError::InvalidParameter {
+                field: "temperature",
+                found: temperature.to_string(),
+                expected: "a number from 0 to 2",
+            });
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(EngineError::InvalidParameter {
+                field: "top_p",
+                found: top_p.to_string(),
+                expected: "a number above 0 and at most 1",
+            });
+        }
+        Ok(Self { temperature, top_p, seed })
+    }
+
+    /// Always the most probable token.
+    pub const fn greedy() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, seed: None }
+    }
+
+    /// The divisor of the logits; 0 means greedy.
+    pub const fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// The probability mass that is kept.
+    pub const fn top_p(&self) -> f32 {
+        self.top_p
+    }
+
+    /// The seed, if the caller chose one.
+    pub const fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+}
+
+/// A prompt and how to continue it.
+#[derive(Clone, Debug)]
+pub struct GenerateRequest {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) sampling: SamplingParams,
+    pub(crate) stop: Vec<String>,
+}
+
+impl GenerateRequest {
+    /// `max_tokens` `None` runs to the end of the context. The prompt's length is checked against the context when the
+    /// request is submitted, since only the engine knows it.
+    ///
+    /// # Errors
+    /// An empty prompt, `max_tokens` 0, more than [`MAX_STOP_STRINGS`] stop strings or an empty one.
+    pub fn new(
+        prompt: Vec<u32>,
+        max_tokens: Option<usize>,
+        sampling: SamplingParams,
+        stop: Vec<String>,
+    ) -> Result<Self, EngineError> {
+        if prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if max_tokens == Some(0) {
+            return Err(EngineError::InvalidParameter {
+                field: "max_tokens",
+                found: "0".to_owned(),
+                expected: "at least 1",
+            });
+        }
+        if stop.len() > MAX_STOP_STRINGS {
+            return Err(EngineError::InvalidParameter {
+                field: "stop",
+                found: format!("{} strings", stop.len()),
+                expected: "at most 4 strings",
+            });
+        }
+        if stop.iter().any(String::is_empty) {
+            return Err(EngineError::InvalidParameter {
+                field: "stop",
+                found: "an empty string".to_owned(),
+                expected: "strings of at least one character",
+            });
+        }
+        Ok(Self { prompt, max_tokens, sampling, stop })
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt.len()
+    }
+}

@@ -1,0 +1,170 @@
+//! One request inside the engine: its tokens, its blocks and how far it is.
+
+use std::time::Instant;
+
+use espalier_model::{TextStream, Tokenizer};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::event::{Event, FinishReason, Usage};
+use crate::observer::{EngineObserver, RequestRecord};
+use crate::request::GenerateRequest;
+use crate::sampler::Sampler;
+use crate::stop::{Matched, StopMatcher};
+
+/// A request from submission to its last event.
+pub(crate) struct Sequence {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_tokens: usize,
+    /// Tokens whose keys and values are in the cache.
+    pub(crate) computed: usize,
+    pub(crate) blocks: Vec<u32>,
+    /// Prompt plus completion may not exceed this.
+    pub(crate) max_length: usize,
+    pub(crate) sampler: Sampler,
+    sender: UnboundedSender<Event>,
+    text: TextStream,
+    stop: StopMatcher,
+    /// Tokens since the last event.
+    unreported: Vec<u32>,
+    times: Times,
+    finish: Option<FinishReason>,
+    failed: bool,
+}
+
+struct Times {
+    arrived: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+impl Sequence {
+    pub(crate) fn new(
+        request: GenerateRequest,
+        max_model_len: usize,
+        tokenizer: &Tokenizer,
+        sender: UnboundedSender<Event>,
+    ) -> Self {
+        let prompt_tokens = request.prompt.len();
+        let longest = request.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens.saturating_add(max_tokens));
+        Self {
+            prompt_tokens,
+            tokens: request.prompt,
+            computed: 0,
+            blocks: Vec::new(),
+            max_length: longest.min(max_model_len),
+            sampler: Sampler::new(request.sampling),
+            sender,
+            text: TextStream::new(tokenizer, true),
+            stop: StopMatcher::new(request.stop),
+            unreported: Vec::new(),
+            times: Times { arrived: Instant::now(), started: None, first_token: None, last_token: None },
+            finish: None,
+            failed: false,
+        }
+    }
+
+    /// Whether it is complete, failed, or its client has gone away.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.finish.is_some() || self.failed || self.sender.is_closed()
+    }
+
+    /// Marks the step that runs it first.
+    pub(crate) fn start(&mut self) {
+        self.times.started.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes a sampled token: decides whether it is the last and sends the text that it completes.
+    pub(crate) fn push(&mut self, token: u32, is_end: bool, observer: &dyn EngineObserver) {
+        self.tokens.push(token);
+        self.unreported.push(token);
+        self.observe_token(observer);
+        if is_end {
+            return self.complete(FinishReason::Stop);
+        }
+        let piece = self.text.push(token);
+        match self.stop.push(&piece) {
+            Matched::Stop(text) => {
+                self.send_text(text);
+                self.finish = Some(FinishReason::Stop);
+                self.send_end();
+            }
+            Matched::Text(text) => {
+                self.send_text(text);
+                if self.tokens.len() >= self.max_length {
+                    self.complete(FinishReason::Length);
+                }
+            }
+        }
+    }
+
+    /// Ends the stream with an error.
+    pub(crate) fn fail(&mut self, message: String) {
+        self.failed = true;
+        self.send(Event::Failed(message));
+    }
+
+    /// Tokens so far.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.tokens.len() - self.prompt_tokens,
+        }
+    }
+
+    /// The measurements of its life up to now.
+    pub(crate) fn record(&self) -> RequestRecord {
+        let now = Instant::now();
+        let started = self.times.started.unwrap_or(now);
+        let first = self.times.first_token.unwrap_or(now);
+        RequestRecord {
+            usage: self.usage(),
+            max_tokens: self.max_length - self.prompt_tokens,
+            finish: self.finish,
+            queued: started - self.times.arrived,
+            prefill: first.saturating_duration_since(started),
+            decode: self.times.last_token.map_or_else(Default::default, |last| last - first),
+            total: now - self.times.arrived,
+        }
+    }
+
+    fn observe_token(&mut self, observer: &dyn EngineObserver) {
+        let now = Instant::now();
+        match self.times.last_token.replace(now) {
+            Some(previous) => observer.next_token(now - previous),
+            None => {
+                self.times.first_token = Some(now);
+                observer.first_token(now - self.times.arrived);
+            }
+        }
+    }
+
+    fn complete(&mut self, reason: FinishReason) {
+        let tail = self.text.flush();
+        let (text, reason) = match self.stop.push(&tail) {
+            Matched::Stop(text) => (text, FinishReason::Stop),
+            Matched::Text(text) => (text + &self.stop.flush(), reason),
+        };
+        self.send_text(text);
+        self.finish = Some(reason);
+        self.send_end();
+    }
+
+    fn send_end(&self) {
+        if let Some(reason) = self.finish {
+            self.send(Event::Finished { reason, usage: self.usage() });
+        }
+    }
+
+    fn send_text(&mut self, text: String) {
+        if !text.is_empty() {
+            let token_ids = std::mem::take(&mut self.unreported);
+            self.send(Event::Text { text, token_ids });
+        }
+    }
+
+    fn send(&self, event: Event) {
+        // A closed channel means that the client went away; the next step frees the sequence.
+        let _ = self.sender.send(event);
+    }
+}

@@ -1,0 +1,46 @@
+//! What the engine refuses, and how it says so.
+
+use espalier_engine::{EngineConfig, EngineError};
+
+use crate::fixture::{collect, config, engine, eventually, prompt, sampled};
+
+#[test]
+fn a_prompt_as_long_as_the_context_is_refused_with_both_numbers() {
+    let error = engine(&config()).submit(sampled(prompt(256, 0), 1, 0)).unwrap_err();
+    assert!(matches!(error, EngineError::PromptTooLong { found: 256, limit: 256 }));
+    assert_eq!(error.to_string(), "the prompt has 256 tokens, expected fewer than 256, the context length of this model");
+}
+
+#[test]
+fn a_full_queue_refuses_and_recovers() {
+    let engine = engine(&EngineConfig { max_sequences: 1, queue_limit: 2, ..config() });
+    let running = engine.submit(sampled(prompt(4, 0), 200, 0)).unwrap();
+    eventually("a running request", || engine.status().running == 1);
+    let waiting: Vec<_> = (1..3).map(|seed| engine.submit(sampled(prompt(4, seed), 2, 0)).unwrap()).collect();
+    let error = engine.submit(sampled(prompt(4, 9), 2, 0)).unwrap_err();
+    assert!(matches!(error, EngineError::QueueFull { limit: 2 }), "{error}");
+    drop(running);
+    waiting.into_iter().for_each(|stream| {
+        collect(stream);
+    });
+    collect(engine.submit(sampled(prompt(4, 9), 2, 0)).unwrap());
+}
+
+#[test]
+fn a_draining_engine_finishes_what_it_has() {
+    let engine = engine(&config());
+    let stream = engine.submit(sampled(prompt(10, 0), 60, 4)).unwrap();
+    engine.drain();
+    let error = engine.submit(sampled(prompt(10, 0), 1, 4)).unwrap_err();
+    assert_eq!(error.to_string(), "tiny is draining and takes no new requests");
+    assert!(collect(stream).usage.completion_tokens > 0);
+}
+
+#[test]
+fn a_context_that_exceeds_the_budget_is_refused_with_both_figures() {
+    let (model, tokenizer) = crate::fixture::model();
+    let config = EngineConfig { kv_bytes: 1 << 16, ..config() };
+    let observer = std::sync::Arc::new(espalier_engine::Silent);
+    let error = espalier_engine::Engine::start("tiny", model, tokenizer, &config, observer).err().unwrap();
+    assert!(matches!(error, EngineError::CacheTooSmall { tokens: 256, budget: 65536, .. }), "{error}");
+}

@@ -1,0 +1,105 @@
+//! A tiny random Llama, and short ways to run it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use espalier_engine::{
+    Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, SamplingParams, Silent, Usage,
+};
+use espalier_kernels::{Cpu, Precision};
+use espalier_model::{SynthShape, synthesize};
+use espalier_model::{Checkpoint, Model, Tokenizer};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Two threads, also where the machine has more: enough for every code path.
+const THREADS: usize = 2;
+
+static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
+    let directory = TempDir::new().unwrap();
+    let shape: SynthShape = serde_json::from_value(json!({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 300,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true
+    }))
+    .unwrap();
+    synthesize(&shape, &directory.path().join("tiny"), 1).unwrap();
+    directory
+});
+
+/// The model's directory.
+pub(crate) fn path() -> PathBuf {
+    DIRECTORY.path().join("tiny")
+}
+
+/// The model and its tokenizer.
+pub(crate) fn model() -> (Arc<Model>, Arc<Tokenizer>) {
+    static LOADED: LazyLock<(Arc<Model>, Arc<Tokenizer>)> = LazyLock::new(|| {
+        let checkpoint = Checkpoint::open(&path()).unwrap();
+        let tokenizer = Arc::new(checkpoint.tokenizer().unwrap());
+        (Arc::new(Model::load(&checkpoint, Cpu::new(THREADS).unwrap()).unwrap()), tokenizer)
+    });
+    LOADED.clone()
+}
+
+/// Small limits on the exact path.
+pub(crate) fn config() -> EngineConfig {
+    EngineConfig {
+        max_sequences: 8,
+        max_step_tokens: 64,
+        kv_bytes: 16 << 20,
+        max_model_len: Some(256),
+        queue_limit: 64,
+        precision: Precision::Exact,
+    }
+}
+
+/// An engine with `config`.
+pub(crate) fn engine(config: &EngineConfig) -> Engine {
+    let (model, tokenizer) = model();
+    Engine::start("tiny", model, tokenizer, config, Arc::new(Silent)).unwrap()
+}
+
+/// A prompt of `length` tokens that differs by `seed`.
+pub(crate) fn prompt(length: usize, seed: u32) -> Vec<u32> {
+    (0..length as u32).map(|i| (i * 37 + seed * 101) % 250).collect()
+}
+
+/// A sampled request.
+pub(crate) fn sampled(prompt: Vec<u32>, max_tokens: usize, seed: u64) -> GenerateRequest {
+    let sampling = SamplingParams::new(1.0, 0.95, Some(seed)).unwrap();
+    GenerateRequest::new(prompt, Some(max_tokens), sampling, Vec::new()).unwrap()
+}
+
+/// Everything a stream carried.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) text: String,
+    pub(crate) reason: FinishReason,
+    pub(crate) usage: Usage,
+}
+
+/// Reads a stream to its end.
+pub(crate) fn collect(mut stream: EventStream) -> Outcome {
+    let mut text = String::new();
+    while let Some(event) = stream.blocking_recv() {
+        match event {
+            Event::Text { text: piece, .. } => text.push_str(&piece),
+            Event::Finished { reason, usage } => return Outcome { text, reason, usage },
+            Event::Failed(message) => panic!("{message}"),
+        }
+    }
+    panic!("the stream ended without an end event");
+}
+
+/// Waits until `condition` holds; fails after ten seconds.
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} did not come true within ten seconds");
+}

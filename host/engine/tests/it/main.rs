@@ -1,0 +1,9 @@
+//! The engine from outside, on a small model with random weights.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+mod admission;
+mod batching;
+mod cancellation;
+mod fixture;
+mod registry;
+mod stopping;
