@@ -1,1 +1,36 @@
-//! pruning
+//! Making a model smaller: calibration, scores, plans and surgery, and the jobs that run them.
+//!
+//! Calibration text runs through the forward pass, which shows its activations to a scoring policy (a component); the
+//! policy's scores and a target become a [`Plan`], which is data that can be reviewed before anything is cut; surgery
+//! applies a plan to a checkpoint and writes a new one. [`prune()`] is the whole way, [`Jobs`] runs it in the background.
+//!
+//! Plans are pure functions of scores, specification and request; the same inputs give the same bytes. Whatever is
+//! interrupted leaves nothing that looks finished. Recovery by training is the business of the training room.
+
+mod calibration;
+mod disk;
+mod error;
+mod jobs;
+mod plan;
+mod policy;
+mod progress;
+mod prune;
+mod scores;
+mod size;
+mod surgery;
+mod traces;
+mod unit;
+
+pub use calibration::{Calibration, CalibrationFile, CalibrationRecord, CalibrationRequest};
+pub use error::PruningError;
+pub use espalier_components::Unit;
+pub use jobs::{EvaluateJob, Job, JobCount, JobEvent, JobRequest, JobRunner, JobState, Jobs, PruneJob};
+pub use plan::{Constraints, LayerPlan, PLAN_VERSION, Plan, PlanRequest, PolicyReference, Selection, plan};
+pub use policy::score_units;
+pub use progress::{Phase, Progress, Unwatched};
+pub use prune::{PruneRequest, derive_plan, prune};
+pub use scores::Scores;
+pub use size::{Size, StorageType};
+pub use surgery::{PROVENANCE_FILE, Provenance, Source, surgery};
+pub use traces::{TraceObserver, calibrate};
+pub use unit::{check_supported, unit_count};

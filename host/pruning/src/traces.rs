@@ -1,0 +1,135 @@
+//! From the forward pass to whoever scores: probe values become one tensor per probe, layer and window.
+//!
+//! The forward pass hands over its values chunk by chunk. They are gathered until a layer has seen the whole window, so
+//! that an observer's statistics do not depend on the chunk length, then handed on and freed. Observers see the layers
+//! of a window in order and each layer once.
+
+use std::sync::Arc;
+
+use espalier_components::{Probe, Trace};
+use espalier_kernels::{Precision, Tensor};
+use espalier_model::{Model, ModelError, ProbeSink};
+
+use crate::calibration::Calibration;
+use crate::error::PruningError;
+use crate::progress::{Phase, Progress, step};
+
+/// Whoever turns traces into scores.
+pub trait TraceObserver {
+    /// The probes it needs.
+    fn probes(&self) -> Vec<Probe>;
+
+    /// Takes the traces of one window in one layer, one per probe asked for, in that order.
+    ///
+    /// # Errors
+    /// Whatever stops the observer; the calibration pass ends with it.
+    fn observe(&mut self, layer: usize, traces: &[Trace]) -> Result<(), PruningError>;
+}
+
+/// Runs every window through the model, in full precision, and shows the traces to `observer`.
+///
+/// # Errors
+/// The observer's, the model's, or [`PruningError::Cancelled`] after a window.
+pub fn calibrate(
+    model: &Model,
+    calibration: &Calibration,
+    observer: &mut dyn TraceObserver,
+    progress: &mut dyn Progress,
+) -> Result<(), PruningError> {
+    let total = calibration.windows.len();
+    step(progress, Phase::Calibrate, 0, total)?;
+    for (index, window) in calibration.windows.iter().enumerate() {
+        let mut collector = TraceCollector::new(observer, model.spec().layers.len(), window.len());
+        model.score(window, Precision::Exact, Some(&mut collector), None)?;
+        collector.finish()?;
+        step(progress, Phase::Calibrate, index + 1, total)?;
+    }
+    Ok(())
+}
+
+/// The probe sink of one window.
+struct TraceCollector<'a> {
+    observer: &'a mut dyn TraceObserver,
+    probes: Vec<Probe>,
+    window_tokens: usize,
+    /// Values gathered so far, `[layer][probe]`; emptied when the layer is handed on.
+    gathered: Vec<Vec<Gathered>>,
+    failure: Option<PruningError>,
+}
+
+#[derive(Clone, Default)]
+struct Gathered {
+    tokens: usize,
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl<'a> TraceCollector<'a> {
+    fn new(observer: &'a mut dyn TraceObserver, layers: usize, window_tokens: usize) -> Self {
+        let probes = observer.probes();
+        let gathered = vec![vec![Gathered::default(); probes.len()]; layers];
+        Self { observer, probes, window_tokens, gathered, failure: None }
+    }
+
+    fn finish(self) -> Result<(), PruningError> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn gather(
+        &mut self,
+        layer: usize,
+        probe: Probe,
+        tokens: usize,
+        width: usize,
+        values: &[f32],
+    ) -> Result<(), PruningError> {
+        let Some(slot) = self.probes.iter().position(|&wanted| wanted == probe) else { return Ok(()) };
+        let Some(slots) = self.gathered.get_mut(layer) else { return Ok(()) };
+        if let Some(gathered) = slots.get_mut(slot) {
+            gathered.values.reserve_exact((self.window_tokens.saturating_sub(gathered.tokens)) * width);
+            gathered.values.extend_from_slice(values);
+            gathered.tokens += tokens;
+            gathered.width = width;
+        }
+        if slots.iter().all(|gathered| gathered.tokens >= self.window_tokens) {
+            let mut traces = Vec::with_capacity(slots.len());
+            for (&probe, gathered) in self.probes.iter().zip(slots.iter_mut()) {
+                let Gathered { tokens, width, values } = std::mem::take(gathered);
+                let values = Tensor::new(vec![tokens, width], values).map_err(ModelError::from)?;
+                traces.push(Trace { probe, values: Arc::new(values) });
+            }
+            self.observer.observe(layer, &traces)?;
+        }
+        Ok(())
+    }
+}
+
+impl ProbeSink for TraceCollector<'_> {
+    fn wants(&self, _layer: usize, probe: espalier_model::Probe) -> bool {
+        self.failure.is_none() && recorded_as(probe).is_some_and(|probe| self.probes.contains(&probe))
+    }
+
+    fn record(
+        &mut self,
+        layer: usize,
+        probe: espalier_model::Probe,
+        tokens: usize,
+        width: usize,
+        values: &[f32],
+    ) {
+        if let Some(probe) = recorded_as(probe)
+            && self.failure.is_none()
+        {
+            self.failure = self.gather(layer, probe, tokens, width, values).err();
+        }
+    }
+}
+
+/// The components' word for a probe of the forward pass.
+const fn recorded_as(probe: espalier_model::Probe) -> Option<Probe> {
+    match probe {
+        espalier_model::Probe::HeadOutput => Some(Probe::HeadOutput),
+        espalier_model::Probe::FfnActivation => Some(Probe::FfnActivation),
+        _ => None,
+    }
+}
