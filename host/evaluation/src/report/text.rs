@@ -1,0 +1,31 @@
+//! The report on a terminal: columns aligned by spaces.
+
+use super::Report;
+use super::columns::{Column, columns};
+
+pub(super) fn render(report: &Report) -> String {
+    let columns = columns(report);
+    let widths: Vec<usize> = columns.iter().map(width).collect();
+    let mut lines = vec![line(&columns, &widths, |column| column.title.clone())];
+    lines.push(widths.iter().map(|&width| "-".repeat(width)).collect::<Vec<_>>().join("  "));
+    for row in 0..report.rows.len() {
+        lines.push(line(&columns, &widths, |column| column.cells.get(row).map(super::columns::Cell::line).unwrap_or_default()));
+    }
+    lines.push(String::new());
+    lines.extend(report.notes());
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn width(column: &Column) -> usize {
+    let cells = column.cells.iter().map(|cell| cell.line().chars().count());
+    cells.chain([column.title.chars().count()]).max().unwrap_or(0)
+}
+
+fn line(columns: &[Column], widths: &[usize], text: impl Fn(&Column) -> String) -> String {
+    let cells = columns.iter().zip(widths).map(|(column, &width)| {
+        let text = text(column);
+        if column.numeric { format!("{text:>width$}") } else { format!("{text:<width$}") }
+    });
+    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
