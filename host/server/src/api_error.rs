@@ -132,10 +132,15 @@ impl ErrorKind {
     }
 }
 
-/// An error as the client sees it.
+/// An error as the client sees it. Small, since it stands in every result of a handler.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", details.message)]
 pub struct ApiError {
+    details: Box<Details>,
+}
+
+#[derive(Clone, Debug)]
+struct Details {
     kind: ErrorKind,
     message: String,
     field: Option<String>,
@@ -148,7 +153,7 @@ pub struct ApiError {
 impl ApiError {
     /// An error with its sentence.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
+        let details = Details {
             kind,
             message: message.into(),
             field: None,
@@ -156,7 +161,8 @@ impl ApiError {
             expected: None,
             retry_after_seconds: None,
             allow: None,
-        }
+        };
+        Self { details: Box::new(details) }
     }
 
     /// A field whose value is not acceptable: the sentence is made of the three parts.
@@ -183,70 +189,70 @@ impl ApiError {
 
     /// Changes the kind.
     #[must_use]
-    pub const fn of_kind(mut self, kind: ErrorKind) -> Self {
-        self.kind = kind;
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.details.kind = kind;
         self
     }
 
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.details.field = Some(field.into());
         self
     }
 
     /// Adds what was found.
     #[must_use]
     pub fn found(mut self, found: impl Into<Value>) -> Self {
-        self.found = Some(shortened(found.into()));
+        self.details.found = Some(shortened(found.into()));
         self
     }
 
     /// Adds what was expected.
     #[must_use]
     pub fn expected(mut self, expected: impl Into<Value>) -> Self {
-        self.expected = Some(expected.into());
+        self.details.expected = Some(expected.into());
         self
     }
 
     /// Adds a `Retry-After` header.
     #[must_use]
-    pub const fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.details.retry_after_seconds = Some(seconds);
         self
     }
 
     /// Adds an `Allow` header (for 405).
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
-        self.allow = Some(methods);
+        self.details.allow = Some(methods);
         self
     }
 
     /// The kind.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        self.kind
+    pub fn kind(&self) -> ErrorKind {
+        self.details.kind
     }
 
     /// The field at fault, if the error is about one.
     #[must_use]
     pub fn param(&self) -> Option<&str> {
-        self.field.as_deref()
+        self.details.field.as_deref()
     }
 
     /// The JSON body.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut error = Map::new();
-        error.insert("message".into(), json!(self.message));
-        error.insert("type".into(), json!(self.kind.error_type()));
-        error.insert("param".into(), json!(self.field));
-        error.insert("code".into(), json!(self.kind.code()));
-        if let Some(found) = &self.found {
+        error.insert("message".into(), json!(self.details.message));
+        error.insert("type".into(), json!(self.details.kind.error_type()));
+        error.insert("param".into(), json!(self.details.field));
+        error.insert("code".into(), json!(self.details.kind.code()));
+        if let Some(found) = &self.details.found {
             error.insert("found".into(), found.clone());
         }
-        if let Some(expected) = &self.expected {
+        if let Some(expected) = &self.details.expected {
             error.insert("expected".into(), expected.clone());
         }
         json!({ "error": error })
@@ -255,19 +261,21 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.kind.status(), axum::Json(self.to_json())).into_response();
+        let mut response = (self.details.kind.status(), axum::Json(self.to_json())).into_response();
         let headers = response.headers_mut();
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.details.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow.as_deref().and_then(|methods| HeaderValue::from_str(methods).ok()) {
+        if let Some(allow) =
+            self.details.allow.as_deref().and_then(|methods| HeaderValue::from_str(methods).ok())
+        {
             headers.insert(header::ALLOW, allow);
         }
-        if self.kind == ErrorKind::Unauthorized {
+        if self.details.kind == ErrorKind::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         // The metrics layer reads the kind from here, so that the counter's label cannot differ from the body's code.
-        response.extensions_mut().insert(self.kind);
+        response.extensions_mut().insert(self.details.kind);
         response
     }
 }

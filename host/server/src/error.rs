@@ -1,6 +1,12 @@
 //! What can keep the server from starting or from doing its own work. Errors of requests are [`crate::api_error`]'s.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use espalier_components::ComponentError;
+use espalier_engine::EngineError;
+use espalier_pruning::PruningError;
+use espalier_state::StateError;
 
 /// An error of the server itself.
 #[derive(Debug, thiserror::Error)]
@@ -27,4 +33,23 @@ pub enum ServerError {
     /// A metric could not be defined or written.
     #[error("metrics: {0}")]
     Metrics(#[source] prometheus::Error),
+    /// A model of the command line could not be loaded.
+    #[error("--model {address}={}: {source}", path.display())]
+    Load {
+        /// `NAME@VARIANT`.
+        address: String,
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<EngineError>,
+    },
+    /// The state directory could not be opened.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The component host could not be started.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The job queue could not be started.
+    #[error(transparent)]
+    Jobs(#[from] PruningError),
 }

@@ -115,6 +115,12 @@ impl Fields {
         }
     }
 
+    /// What was not taken, to be read by other means.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        Value::Object(self.object)
+    }
+
     /// Refuses whatever was not taken, naming all of it.
     pub fn finish(self, known: &[&str]) -> Result<(), ApiError> {
         let mut left = self.object.keys();

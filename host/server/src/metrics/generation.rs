@@ -2,6 +2,9 @@
 //!
 //! The series of a generation are looked up once, when it is loaded; the engine's thread then only adds to them.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use espalier_engine::{EngineObserver, RequestRecord, StepRecord};
@@ -31,6 +34,27 @@ pub(super) struct Engines {
     vllm_max_tokens: HistogramVec,
     vllm_n: HistogramVec,
     vllm_iteration: HistogramVec,
+    /// By the number of the generation.
+    paces: Mutex<HashMap<u64, Arc<Pace>>>,
+}
+
+/// The recent time between tokens: a mean in which each token weighs a twentieth, as the bits of milliseconds in f32.
+#[derive(Debug, Default)]
+struct Pace(AtomicU32);
+
+impl Pace {
+    const WEIGHT: f32 = 0.05;
+
+    /// Only the engine's own thread calls this, so load and store need not be one step.
+    fn observe(&self, gap: Duration) {
+        let (mean, new) = (f32::from_bits(self.0.load(Ordering::Relaxed)), gap.as_secs_f32() * 1e3);
+        let mean = if mean > 0.0 { mean + Self::WEIGHT * (new - mean) } else { new };
+        self.0.store(mean.to_bits(), Ordering::Relaxed);
+    }
+
+    fn milliseconds(&self) -> Option<f32> {
+        Some(f32::from_bits(self.0.load(Ordering::Relaxed))).filter(|mean| *mean > 0.0)
+    }
 }
 
 /// One measurement under two names.
@@ -96,10 +120,17 @@ impl Engines {
             vllm_max_tokens: build.histogram(&d::VLLM_MAX_TOKENS)?,
             vllm_n: build.histogram(&d::VLLM_N)?,
             vllm_iteration: build.histogram(&d::VLLM_ITERATION)?,
+            paces: Mutex::default(),
         })
     }
 
+    pub(super) fn milliseconds_per_token(&self, number: u64) -> Option<f32> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner).get(&number)?.milliseconds()
+    }
+
     pub(super) fn observer(&self, model: &str, variant: &str, number: u64) -> GenerationObserver {
+        let pace = Arc::<Pace>::default();
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::clone(&pace));
         let number = number.to_string();
         let ours = [model, variant, number.as_str()];
         let theirs = [model, number.as_str()];
@@ -124,6 +155,7 @@ impl Engines {
             max_tokens: self.vllm_max_tokens.with_label_values(&theirs),
             n: self.vllm_n.with_label_values(&theirs),
             iteration: self.vllm_iteration.with_label_values(&theirs),
+            pace,
         }
     }
 }
@@ -148,6 +180,7 @@ pub struct GenerationObserver {
     max_tokens: Histogram,
     n: Histogram,
     iteration: Histogram,
+    pace: Arc<Pace>,
 }
 
 impl EngineObserver for GenerationObserver {
@@ -158,6 +191,7 @@ impl EngineObserver for GenerationObserver {
 
     fn next_token(&self, gap: Duration) {
         self.inter_token.seconds(gap);
+        self.pace.observe(gap);
         self.generation_tokens.add(1);
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use espalier_engine::Registry;
+use espalier_pruning::JobCount;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, TextEncoder};
 
 use crate::api_error::ErrorKind;
@@ -73,17 +74,6 @@ struct Levels {
     vllm_waiting: GaugeVec,
     vllm_kv_usage: GaugeVec,
     vllm_cache_config: GaugeVec,
-}
-
-/// How many jobs of a kind are in a state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobCount {
-    /// `prune` or `evaluate`.
-    pub kind: String,
-    /// `queued`, `running`, …
-    pub state: String,
-    /// How many.
-    pub count: usize,
 }
 
 impl Metrics {
@@ -159,6 +149,12 @@ impl Metrics {
         self.engines.observer(model, variant, number)
     }
 
+    /// The recent mean time between two tokens of one sequence of a generation, once there is one.
+    #[must_use]
+    pub fn milliseconds_per_token(&self, number: u64) -> Option<f32> {
+        self.engines.milliseconds_per_token(number)
+    }
+
     /// The text of `/metrics` now.
     ///
     /// # Errors
@@ -221,11 +217,16 @@ impl Levels {
             self.vllm_kv_usage.with_label_values(&theirs).set(usage);
             let (block_size, blocks) = (engine.block_tokens().to_string(), status.kv_blocks.to_string());
             self.vllm_cache_config
-                .with_label_values(&[id.model.as_str(), number.as_str(), block_size.as_str(), blocks.as_str()])
+                .with_label_values(&[
+                    id.model.as_str(),
+                    number.as_str(),
+                    block_size.as_str(),
+                    blocks.as_str(),
+                ])
                 .set(1.0);
         }
         for job in jobs {
-            self.jobs.with_label_values(&[job.kind.as_str(), job.state.as_str()]).set(job.count as f64);
+            self.jobs.with_label_values(&[job.kind.as_str(), job.state.name()]).set(job.count as f64);
         }
     }
 }

@@ -1,0 +1,175 @@
+//! Components: deploying, activating, rolling back, removing.
+//!
+//! A component is stored under its digest and becomes active in a slot by an activation with a revision. Deploying
+//! compiles and checks it before anything changes, so a component that does not fit leaves the active one in place.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use espalier_components::{Activation, ComponentRecord, Slot};
+use espalier_state::Revision;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api_error::{ApiError, ErrorKind};
+use crate::application::Application;
+use crate::body;
+use crate::fields::Fields;
+
+/// Activations that are shown per slot.
+const HISTORY_LENGTH: usize = 20;
+
+/// The query of a deployment.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployQuery {
+    activate: Option<bool>,
+    slot: Option<String>,
+    expected_revision: Option<u64>,
+    /// What errors call the component until it has said its name.
+    label: Option<String>,
+}
+
+/// `GET /admin/v1/components`.
+pub async fn list(State(application): State<Arc<Application>>) -> Result<Json<Value>, ApiError> {
+    application
+        .clone()
+        .blocking(move || {
+            let components = application.deployments().components()?;
+            Ok(Json(json!({"components": components, "slots": slots_json(&application)?})))
+        })
+        .await
+}
+
+/// `GET /admin/v1/components/{component}`.
+pub async fn inspect(
+    State(application): State<Arc<Application>>,
+    Path(reference): Path<String>,
+) -> Result<Json<ComponentRecord>, ApiError> {
+    application.clone().blocking(move || Ok(Json(application.deployments().inspect(&reference)?))).await
+}
+
+/// `POST /admin/v1/components`: the body is the component.
+pub async fn deploy(
+    State(application): State<Arc<Application>>,
+    query: Result<Query<DeployQuery>, axum::extract::rejection::QueryRejection>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    application.refuse_if_draining()?;
+    let Query(query) =
+        query.map_err(|error| ApiError::new(ErrorKind::InvalidValue, error.body_text()).at("query"))?;
+    let slot: Option<Slot> = query.slot.map(|slot| slot.parse()).transpose()?;
+    let media_type = body::media_type(request.headers());
+    if !matches!(media_type.as_str(), "application/wasm" | "application/octet-stream") {
+        let message = format!("content-type: found {media_type:?}, expected \"application/wasm\"");
+        return Err(ApiError::new(ErrorKind::UnsupportedMediaType, message)
+            .at("content-type")
+            .found(media_type)
+            .expected("application/wasm"));
+    }
+    let bytes = body::read(request, body::COMPONENT_LIMIT).await?;
+    let label = query.label.unwrap_or_else(|| "the component".to_owned());
+    let expected_revision = query.expected_revision.map(Revision);
+    let activate = query.activate.unwrap_or(true);
+    application
+        .clone()
+        .blocking(move || {
+            let deployments = application.deployments();
+            let world = slot.as_ref().map(Slot::world);
+            let deployed = deployments.deploy(&label, &bytes, world)?;
+            let activation = if activate {
+                let slot =
+                    slot.unwrap_or_else(|| Slot::default_for(deployed.record.world, &deployed.record.name));
+                Some(deployments.activate(&slot, &deployed.record.digest.to_string(), expected_revision)?)
+            } else {
+                None
+            };
+            let status = if deployed.created { StatusCode::CREATED } else { StatusCode::OK };
+            let component = deployments.inspect(&deployed.record.digest.to_string())?;
+            let answer = json!({
+                "component": component,
+                "created": deployed.created,
+                "compile_ms": milliseconds(deployed.load_time.compile),
+                "load_ms": milliseconds(deployed.load_time.total),
+                "compiled_before": deployed.load_time.cached,
+                "activation": activation,
+            });
+            Ok((status, Json(answer)).into_response())
+        })
+        .await
+}
+
+/// `DELETE /admin/v1/components/{component}`.
+pub async fn remove(
+    State(application): State<Arc<Application>>,
+    Path(reference): Path<String>,
+) -> Result<Json<ComponentRecord>, ApiError> {
+    application.clone().blocking(move || Ok(Json(application.deployments().remove(&reference)?))).await
+}
+
+/// `GET /admin/v1/slots`.
+pub async fn slots(State(application): State<Arc<Application>>) -> Result<Json<Value>, ApiError> {
+    application.clone().blocking(move || Ok(Json(json!({"slots": slots_json(&application)?})))).await
+}
+
+/// `POST /admin/v1/slots/activate`: `{slot, component, expected_revision?}`.
+pub async fn activate(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Json<Activation>, ApiError> {
+    let mut fields = Fields::of_body(body::read_json(request).await?)?;
+    let slot = slot(&mut fields)?;
+    let reference = fields.required_string("component", "a digest, a name, or name@version")?;
+    let expected = fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision);
+    fields.finish(&["slot", "component", "expected_revision"])?;
+    application
+        .clone()
+        .blocking(move || Ok(Json(application.deployments().activate(&slot, &reference, expected)?)))
+        .await
+}
+
+/// `POST /admin/v1/slots/rollback`: `{slot, to_revision?, expected_revision?}`.
+pub async fn rollback(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Json<Activation>, ApiError> {
+    let mut fields = Fields::of_body(body::read_json(request).await?)?;
+    let slot = slot(&mut fields)?;
+    let to = fields.integer("to_revision", 1..=u64::MAX)?.map(Revision);
+    let expected = fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision);
+    fields.finish(&["slot", "to_revision", "expected_revision"])?;
+    application
+        .clone()
+        .blocking(move || Ok(Json(application.deployments().roll_back(&slot, to, expected)?)))
+        .await
+}
+
+fn slot(fields: &mut Fields) -> Result<Slot, ApiError> {
+    Ok(fields.required_string("slot", "router, scoring/NAME or metric/NAME")?.parse()?)
+}
+
+fn slots_json(application: &Application) -> Result<Vec<Value>, ApiError> {
+    let deployments = application.deployments();
+    deployments
+        .slots()
+        .into_iter()
+        .map(|status| {
+            let mut history = deployments.history(&status.activation.slot)?;
+            history.truncate(HISTORY_LENGTH);
+            let mut slot = serde_json::to_value(&status)
+                .map_err(|error| ApiError::internal("a slot could not be written as JSON", &error))?;
+            if let Some(slot) = slot.as_object_mut() {
+                slot.insert("history".into(), json!(history));
+            }
+            Ok(slot)
+        })
+        .collect()
+}
+
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e5).round() / 100.0
+}

@@ -1,0 +1,90 @@
+//! How a job is done in a running host: on the variants that it serves, with the components that it has active.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use espalier_components::Deployments;
+use espalier_engine::Registry;
+use espalier_evaluation::{AgreementRequest, EvaluationRequest, Step, Subject, TimingRequest, evaluate};
+use espalier_model::Checkpoint;
+use espalier_pruning::{EvaluateJob, JobRequest, JobRunner, Phase, Progress, PruneJob, PruneRequest, prune};
+use serde_json::{Value, json};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs jobs one at a time, beside the requests.
+pub struct Runner {
+    registry: Arc<Registry>,
+    deployments: Deployments,
+}
+
+impl Runner {
+    /// A runner over the loaded models and the deployed components.
+    pub const fn new(registry: Arc<Registry>, deployments: Deployments) -> Self {
+        Self { registry, deployments }
+    }
+
+    fn prune(&self, job: &PruneJob, progress: &mut dyn Progress) -> Result<Value, Failure> {
+        // What the job names was there when it was submitted; it may have gone since.
+        let generation = self.registry.variant(&job.model, &job.variant)?;
+        let policy = self.deployments.scoring_policy(&job.policy)?;
+        let request = PruneRequest {
+            units: job.units.clone(),
+            keep: job.keep,
+            constraints: job.constraints,
+            storage: job.dtype,
+            calibration_files: job.calibration.clone(),
+            calibration: job.calibration_request(),
+        };
+        let checkpoint = Checkpoint::open(generation.path())?;
+        let plan = prune(&checkpoint, generation.model(), &policy, &request, &job.out, progress)?;
+        let loaded = match &job.load_as {
+            Some(variant) => Some(self.registry.load(&job.model, variant, &job.out)?),
+            None => None,
+        };
+        Ok(json!({
+            "out": job.out,
+            "policy": policy.identity().to_string(),
+            "before": plan.before,
+            "after": plan.after,
+            "loaded": loaded.map(|loaded| {
+                json!({"variant": loaded.id().variant, "generation": loaded.id().number})
+            }),
+        }))
+    }
+
+    fn evaluate(&self, job: &EvaluateJob, progress: &mut dyn Progress) -> Result<Value, Failure> {
+        let subject = |variant: &str| -> Result<Subject, Failure> {
+            let generation = self.registry.variant(&job.model, variant)?;
+            Ok(Subject { name: format!("{}@{variant}", job.model), path: generation.path().to_owned() })
+        };
+        let baseline = job.baseline.as_deref().map(subject).transpose()?;
+        let measured = subject(&job.variant)?;
+        let metrics = job
+            .metrics
+            .iter()
+            .map(|name| self.deployments.evaluation_metric(name).map(|metric| (*metric).clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let request = EvaluationRequest {
+            data: job.data.clone(),
+            max_tokens: job.max_tokens,
+            timing: Some(TimingRequest::default()),
+            agreement: baseline.is_some().then(AgreementRequest::default),
+        };
+        let mut step =
+            |step: Step<'_>| progress.report(Phase::Evaluate, step.done, step.total.unwrap_or_default());
+        let report =
+            evaluate(self.registry.cpu(), baseline.as_ref(), &[measured], &metrics, &request, &mut step)?;
+        Ok(serde_json::to_value(report)?)
+    }
+}
+
+impl JobRunner for Runner {
+    fn run(&self, request: &JobRequest, progress: &mut dyn Progress) -> Result<Value, Failure> {
+        match request {
+            JobRequest::Prune(job) => self.prune(job, progress),
+            JobRequest::Evaluate(job) => self.evaluate(job, progress),
+            other => Err(format!("jobs of the kind {} cannot be run by this host", other.kind()).into()),
+        }
+    }
+}

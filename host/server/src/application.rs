@@ -1,0 +1,136 @@
+//! What every handler can reach: the loaded models, the deployed components, the jobs, the metrics and the signals.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use espalier_components::Deployments;
+use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry};
+use espalier_kernels::Cpu;
+use espalier_pruning::Jobs;
+use espalier_state::State;
+
+use crate::admin::runner::Runner;
+use crate::api_error::{ApiError, ErrorKind};
+use crate::drain::{Drain, Phase};
+use crate::error::ServerError;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// The state shared by all requests.
+pub struct Application {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    deployments: Deployments,
+    jobs: Jobs,
+    drain: Drain,
+    readiness: Readiness,
+}
+
+impl Application {
+    /// Opens the state directory and starts the job queue; no model is loaded yet.
+    ///
+    /// # Errors
+    /// A state directory that cannot be opened, or components in it that cannot be read.
+    pub fn open(state_dir: &Path, cpu: Cpu, config: EngineConfig) -> Result<Arc<Self>, ServerError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let observed = Arc::clone(&metrics);
+        let registry = Arc::new(Registry::new(cpu, config, move |id: &GenerationId| {
+            Arc::new(observed.observer(&id.model, &id.variant, id.number)) as Arc<dyn EngineObserver>
+        }));
+        let state = State::open(state_dir)?;
+        let host = espalier_components::Host::with_state(espalier_components::HostConfig::default(), &state)?;
+        let deployments = Deployments::open(host, state.clone())?;
+        let runner = Runner::new(Arc::clone(&registry), deployments.clone());
+        let jobs = Jobs::start(state, Arc::new(runner))?;
+        Ok(Arc::new(Self {
+            registry,
+            metrics,
+            deployments,
+            jobs,
+            drain: Drain::default(),
+            readiness: Readiness::default(),
+        }))
+    }
+
+    /// The loaded models.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The collectors.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The deployed components.
+    pub fn deployments(&self) -> &Deployments {
+        &self.deployments
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// The drain signal.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// What holds readiness back.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Whether the server is going away.
+    pub fn is_draining(&self) -> bool {
+        self.drain.phase() != Phase::Serving
+    }
+
+    /// Why the server is not ready; nothing if it is.
+    pub fn reasons_not_ready(&self) -> Vec<String> {
+        self.readiness.reasons(&self.drain, self.registry.generations().len())
+    }
+
+    /// Loads a variant. Blocks for as long as reading the checkpoint takes.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the name or the checkpoint; what was loaded before stays then.
+    pub fn load(&self, model: &str, variant: &str, path: &Path) -> Result<Arc<Generation>, ServerError> {
+        self.registry.load(model, variant, path).map_err(|source| ServerError::Load {
+            address: format!("{model}@{variant}"),
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Runs `work` on a thread that may block.
+    ///
+    /// # Errors
+    /// What `work` answers, or that it ended abnormally.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(ApiError::internal("the request could not be worked on", &error)))
+    }
+
+    /// Refuses what is new from now on, on every listener, engine and stream.
+    pub fn begin_drain(&self) {
+        self.drain.drain();
+        self.registry.drain();
+    }
+
+    /// An error for an endpoint that takes nothing new while draining.
+    pub fn refuse_if_draining(&self) -> Result<(), ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::new(
+                ErrorKind::Unavailable,
+                "the server is draining and takes nothing new",
+            ));
+        }
+        Ok(())
+    }
+}

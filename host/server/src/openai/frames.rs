@@ -1,0 +1,191 @@
+//! The events of a streamed answer: what the engine reports for each choice, merged into one stream of frames.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use espalier_engine::{Event, EventStream, Usage};
+use futures_core::Stream;
+
+use crate::api_error::{ApiError, ErrorKind};
+use crate::event_stream::{DONE, data};
+use crate::openai::answer::{Answer, Shape};
+
+/// Yields the frames of an answer and ends after `[DONE]`, or after an error. Dropping it cancels every choice.
+pub struct Frames {
+    answer: Answer,
+    include_usage: bool,
+    choices: Vec<Option<EventStream>>,
+    usage: Usage,
+    ready: VecDeque<String>,
+    ended: bool,
+    /// Which choice is asked first; it moves, so that one that talks fast does not silence the others.
+    turn: usize,
+}
+
+impl Frames {
+    /// Merges the streams of an answer's choices. `prefixes` are sent first (the prompts of an echo).
+    #[must_use]
+    pub fn new(answer: Answer, include_usage: bool, streams: Vec<EventStream>, prefixes: &[String]) -> Self {
+        let mut ready = VecDeque::new();
+        for index in 0..streams.len() {
+            if answer.shape() == Shape::Chat {
+                ready.push_back(data(&answer.chunk(vec![answer.opening(index)], include_usage, None)));
+            }
+            if let Some(prefix) = prefixes.get(index).filter(|prefix| !prefix.is_empty()) {
+                ready.push_back(data(&answer.chunk(vec![answer.piece(index, prefix)], include_usage, None)));
+            }
+        }
+        Self {
+            answer,
+            include_usage,
+            choices: streams.into_iter().map(Some).collect(),
+            usage: Usage::default(),
+            ready,
+            ended: false,
+            turn: 0,
+        }
+    }
+
+    /// Turns one event of a choice into frames; `false` when the choice is over.
+    fn take(&mut self, index: usize, event: Option<Event>) -> bool {
+        let frame = |answer: &Answer, choice| data(&answer.chunk(vec![choice], self.include_usage, None));
+        match event {
+            Some(Event::Text { text, .. }) => {
+                if !text.is_empty() {
+                    self.ready.push_back(frame(&self.answer, self.answer.piece(index, &text)));
+                }
+                true
+            }
+            Some(Event::Finished { reason, usage }) => {
+                self.ready.push_back(frame(&self.answer, self.answer.ending(index, reason)));
+                self.usage.prompt_tokens += usage.prompt_tokens;
+                self.usage.completion_tokens += usage.completion_tokens;
+                false
+            }
+            Some(Event::Failed(reason)) => {
+                self.fail(&ApiError::new(ErrorKind::Internal, reason));
+                false
+            }
+            None => {
+                self.fail(&ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"));
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.ready.push_back(data(&error.to_json()));
+        self.choices.clear();
+        self.ended = true;
+    }
+
+    /// The frames after the last choice has ended.
+    fn end(&mut self) {
+        if self.include_usage {
+            self.ready.push_back(data(&self.answer.chunk(Vec::new(), true, Some(self.usage))));
+        }
+        self.ready.push_back(DONE.to_owned());
+        self.ended = true;
+    }
+}
+
+impl Stream for Frames {
+    type Item = String;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<String>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(frame) = this.ready.pop_front() {
+                return Poll::Ready(Some(frame));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            if this.choices.iter().all(Option::is_none) {
+                this.end();
+                continue;
+            }
+            let count = this.choices.len();
+            let mut progressed = false;
+            for offset in 0..count {
+                let index = (this.turn + offset) % count;
+                let Some(stream) = this.choices.get_mut(index).and_then(Option::as_mut) else { continue };
+                if let Poll::Ready(event) = stream.poll_recv(context) {
+                    if !this.take(index, event)
+                        && let Some(choice) = this.choices.get_mut(index)
+                    {
+                        *choice = None;
+                    }
+                    this.turn = (index + 1) % count;
+                    progressed = true;
+                    break;
+                }
+            }
+            if !progressed {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use espalier_engine::{FinishReason, GenerationId};
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    fn answer(shape: Shape) -> Answer {
+        Answer::new(shape, GenerationId { model: "m".into(), variant: "v".into(), number: 1 })
+    }
+
+    fn text(text: &str) -> Event {
+        Event::Text { text: text.into(), token_ids: vec![1] }
+    }
+
+    fn finished() -> Event {
+        let usage = Usage { prompt_tokens: 2, completion_tokens: 1 };
+        Event::Finished { reason: FinishReason::Stop, usage }
+    }
+
+    #[tokio::test]
+    async fn choices_are_merged_and_usage_is_summed() {
+        let (first, first_events) = unbounded_channel();
+        let (second, second_events) = unbounded_channel();
+        for sender in [&first, &second] {
+            sender.send(text("a")).unwrap();
+            sender.send(finished()).unwrap();
+        }
+        let echoes = vec!["p".to_owned(), String::new()];
+        let frames: Vec<String> =
+            Frames::new(answer(Shape::Completion), true, vec![first_events, second_events], &echoes)
+                .collect()
+                .await;
+        assert_eq!(frames.last().unwrap(), DONE);
+        let usage = frames.get(frames.len() - 2).unwrap();
+        assert!(usage.contains(r#""total_tokens":6"#) && usage.contains(r#""choices":[]"#), "{usage}");
+        assert_eq!(frames.len(), 1 + 2 + 2 + 2);
+        assert_eq!(frames.iter().filter(|frame| frame.contains(r#""finish_reason":"stop""#)).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_stream_without_done() {
+        let (sender, events) = unbounded_channel();
+        sender.send(text("a")).unwrap();
+        sender.send(Event::Failed("broken".into())).unwrap();
+        let frames: Vec<String> = Frames::new(answer(Shape::Chat), false, vec![events], &[]).collect().await;
+        assert_eq!(frames.len(), 3);
+        assert!(frames[0].contains(r#""role":"assistant""#));
+        assert!(frames[2].contains(r#""message":"broken""#));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_frames_closes_the_engines_channel() {
+        let (sender, events) = unbounded_channel();
+        let frames = Frames::new(answer(Shape::Chat), false, vec![events], &[]);
+        drop(frames);
+        assert!(sender.is_closed());
+    }
+}

@@ -1,0 +1,157 @@
+//! OpenAI's API: models, completions, chat completions.
+//!
+//! A request is parsed into a type that holds only what this server does ([`completion_request`], [`chat_request`]),
+//! becomes running sequences ([`preparation`]) and is answered whole or as a stream ([`answer`], [`frames`]).
+
+pub mod answer;
+pub mod chat_request;
+pub mod completion_request;
+pub mod frames;
+pub mod preparation;
+pub mod request_field;
+pub mod sampling;
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::Request;
+use axum::response::{IntoResponse as _, Response};
+use espalier_engine::{Event, EventStream, Generation, Usage};
+use serde_json::{Value, json};
+
+use crate::api_error::{ApiError, ErrorKind};
+use crate::application::Application;
+use crate::model_address::ModelAddress;
+use crate::{body, event_stream};
+use answer::{Answer, Shape};
+use chat_request::ChatRequest;
+use completion_request::CompletionRequest;
+use frames::Frames;
+use preparation::{Running, start_chat, start_completion};
+use sampling::Delivery;
+
+/// `POST /v1/completions`.
+pub async fn create_completion(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let request = CompletionRequest::parse(body::read_json(request).await?)?;
+    let delivery = request.delivery;
+    let running = application.clone().blocking(move || start_completion(&application, &request)).await?;
+    respond(Shape::Completion, delivery, running).await
+}
+
+/// `POST /v1/chat/completions`.
+pub async fn create_chat_completion(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let request = ChatRequest::parse(body::read_json(request).await?)?;
+    let delivery = request.delivery;
+    let running = application.clone().blocking(move || start_chat(&application, &request)).await?;
+    respond(Shape::Chat, delivery, running).await
+}
+
+async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<Response, ApiError> {
+    let Running { generation, streams, echoes } = running;
+    let answer = Answer::new(shape, generation.id().clone());
+    let mut response = match delivery {
+        Delivery::Stream { include_usage } => {
+            event_stream::response(Frames::new(answer.clone(), include_usage, streams, &echoes))
+        }
+        Delivery::Whole => {
+            let mut choices = Vec::with_capacity(streams.len());
+            let mut total = Usage::default();
+            for (index, stream) in streams.into_iter().enumerate() {
+                let echo = echoes.get(index).cloned().unwrap_or_default();
+                let (choice, usage) = collect(&answer, index, echo, stream).await?;
+                choices.push(choice);
+                total.prompt_tokens += usage.prompt_tokens;
+                total.completion_tokens += usage.completion_tokens;
+            }
+            Json(answer.whole(choices, total)).into_response()
+        }
+    };
+    answer.sign_headers(&mut response);
+    Ok(response)
+}
+
+/// Reads a choice to its end.
+async fn collect(
+    answer: &Answer,
+    index: usize,
+    mut text: String,
+    mut stream: EventStream,
+) -> Result<(Value, Usage), ApiError> {
+    loop {
+        match stream.recv().await {
+            Some(Event::Text { text: piece, .. }) => text.push_str(&piece),
+            Some(Event::Finished { reason, usage }) => {
+                return Ok((answer.choice(index, &text, reason), usage));
+            }
+            Some(Event::Failed(reason)) => return Err(ApiError::new(ErrorKind::Internal, reason)),
+            None => {
+                return Err(ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"));
+            }
+        }
+    }
+}
+
+/// `GET /v1/models`: each model by its name, then each of its variants by its address.
+pub async fn list_models(State(application): State<Arc<Application>>) -> Json<Value> {
+    let generations = application.registry().generations();
+    let mut data = Vec::new();
+    let mut previous = None;
+    for generation in &generations {
+        let model = generation.id().model.as_str();
+        if previous != Some(model) {
+            data.push(model_json(model, generation));
+            previous = Some(model);
+        }
+        data.push(variant_json(generation));
+    }
+    Json(json!({"object": "list", "data": data}))
+}
+
+/// `GET /v1/models/{model}`.
+pub async fn retrieve_model(
+    State(application): State<Arc<Application>>,
+    Path(address): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let address: ModelAddress = address
+        .parse()
+        .map_err(|_| ApiError::field("model", address, "NAME or NAME@VARIANT as listed by /v1/models"))?;
+    let generation = application.default_generation(&address)?;
+    Ok(Json(match address.variant {
+        Some(_) => variant_json(&generation),
+        None => model_json(&address.model, &generation),
+    }))
+}
+
+fn model_json(model: &str, default: &Generation) -> Value {
+    entry(model.to_owned(), default, json!({"default_variant": default.id().variant}))
+}
+
+fn variant_json(generation: &Generation) -> Value {
+    let id = generation.id();
+    entry(
+        format!("{}@{}", id.model, id.variant),
+        generation,
+        json!({"variant": id.variant, "generation": id.number}),
+    )
+}
+
+fn entry(id: String, generation: &Generation, espalier: Value) -> Value {
+    let loaded = generation.loaded_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "id": id,
+        "object": "model",
+        "created": loaded.as_secs(),
+        "owned_by": "espalier",
+        "max_model_len": generation.engine().max_model_len(),
+        "espalier": espalier,
+    })
+}

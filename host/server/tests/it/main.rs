@@ -1,0 +1,22 @@
+//! The server over HTTP, with a tiny model: every endpoint, every refusal, what happens when things go wrong.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod access;
+mod bodies;
+mod chat;
+mod completions;
+mod components;
+mod connection;
+mod disconnects;
+mod documents;
+mod guests;
+mod host;
+mod jobs;
+mod metrics;
+mod models;
+mod operation;
+mod refusals;
+mod routing;
+mod shutdown;
+mod streaming;
+mod user_interface;
