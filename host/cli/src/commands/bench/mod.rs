@@ -1,0 +1,28 @@
+//! `espalier bench`: speed of the parts, each measured alone.
+//!
+//! Every bench warms up once, then repeats and reports the median, so that two programs can be compared in turn on a
+//! noisy machine. Tokens are fixed: speed does not depend on which they are.
+
+mod decode;
+mod measure;
+mod prefill;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// One token at a time, one or several sequences at once.
+    Decode(decode::Args),
+    /// A prompt in one go, with the logits of its last token.
+    Prefill(prefill::Args),
+}
+
+/// Runs a bench.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Decode(args) => decode::run(args),
+        Bench::Prefill(args) => prefill::run(args),
+    }
+}

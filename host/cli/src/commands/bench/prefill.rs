@@ -1,0 +1,37 @@
+//! Prefill: a whole prompt, as the first step of a request.
+
+use anyhow::Result;
+use espalier_kernels::SequenceSpan;
+use espalier_model::{ForwardBatch, LogitRows};
+
+use super::measure::Repetition;
+use crate::device::ModelArgs;
+
+const BLOCK_TOKENS: usize = 32;
+
+/// Options of `bench prefill`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 512)]
+    tokens: usize,
+    #[command(flatten)]
+    repetition: Repetition,
+}
+
+/// Runs `bench prefill`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let (_, model) = args.model.load()?;
+    let blocks: Vec<u32> = (0..args.tokens.div_ceil(BLOCK_TOKENS) as u32).collect();
+    let mut cache = model.new_cache(blocks.len(), BLOCK_TOKENS)?;
+    let vocab = model.spec().vocab_size as u32;
+    let tokens: Vec<u32> = (0..args.tokens as u32).map(|position| (position * 31) % vocab).collect();
+    let spans = [SequenceSpan { blocks: &blocks, first_position: 0, queries: tokens.len() }];
+    let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
+    args.repetition.measure("prefill", args.tokens, model.cpu().threads(), || {
+        model.forward(&batch, &mut cache, args.model.precision(), None)?;
+        Ok(())
+    })
+}

@@ -1,0 +1,318 @@
+//! `espalier serve`: the host. Flags, a configuration file with the same keys, signals.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args as ClapArgs;
+use espalier_engine::EngineConfig;
+use espalier_kernels::Cpu;
+use espalier_server::admin::models::DEFAULT_VARIANT;
+use espalier_server::model_address::ModelAddress;
+use espalier_server::{Addresses, Application, Server};
+use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::device::PrecisionArg;
+
+const LISTEN: &str = "127.0.0.1:8000";
+const ADMIN_LISTEN: &str = "127.0.0.1:8001";
+const TOKEN_VARIABLE: &str = "ESPALIER_ADMIN_TOKEN";
+
+/// Flags of `serve`. A flag wins over the configuration file.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Args {
+    /// Serve PATH as NAME or NAME@VARIANT; may be given more than once. The first variant of a model is its default.
+    #[arg(long, value_name = "NAME[@VARIANT]=PATH")]
+    model: Vec<String>,
+    /// TOML file with the same keys as these flags.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What both the flags and the file can say.
+#[derive(ClapArgs, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Settings {
+    /// The served models (in the file only; on the command line it is `--model`).
+    #[arg(skip)]
+    model: Vec<String>,
+    /// Address of the OpenAI API, the UI, health and metrics [default: 127.0.0.1:8000].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Address of the admin API [default: 127.0.0.1:8001].
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<SocketAddr>,
+    /// What admin requests must carry as a bearer token; needed unless the admin address is loopback. Also read from
+    /// ESPALIER_ADMIN_TOKEN, which other users of the machine cannot see.
+    #[arg(long, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// Where components, deployments and jobs are kept [default: $XDG_STATE_HOME/espalier].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where models run: auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Threads of the kernels; 0 takes every core [default: 0].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Arithmetic of the matrix products [default: fast].
+    #[arg(long, value_enum, value_name = "PRECISION")]
+    precision: Option<PrecisionArg>,
+    /// Longest prompt plus completion [default: the model's own, as far as the key-value cache allows].
+    #[arg(long, value_name = "N")]
+    max_model_len: Option<usize>,
+    /// Bytes of key-value cache per loaded variant.
+    #[arg(long, value_name = "BYTES")]
+    kv_cache_bytes: Option<u64>,
+    /// Sequences in one batch.
+    #[arg(long, value_name = "N")]
+    max_sequences: Option<usize>,
+    /// Tokens of one step, prefill and decode together.
+    #[arg(long, value_name = "N")]
+    max_step_tokens: Option<usize>,
+    /// Requests that may wait before new ones are refused.
+    #[arg(long, value_name = "N")]
+    queue_limit: Option<usize>,
+}
+
+impl Settings {
+    /// Fills what this does not say from `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            model: if self.model.is_empty() { other.model } else { self.model },
+            listen: self.listen.or(other.listen),
+            admin_listen: self.admin_listen.or(other.admin_listen),
+            admin_token: self.admin_token.or(other.admin_token),
+            state_dir: self.state_dir.or(other.state_dir),
+            device: self.device.or(other.device),
+            threads: self.threads.or(other.threads),
+            precision: self.precision.or(other.precision),
+            max_model_len: self.max_model_len.or(other.max_model_len),
+            kv_cache_bytes: self.kv_cache_bytes.or(other.kv_cache_bytes),
+            max_sequences: self.max_sequences.or(other.max_sequences),
+            max_step_tokens: self.max_step_tokens.or(other.max_step_tokens),
+            queue_limit: self.queue_limit.or(other.queue_limit),
+        }
+    }
+
+    fn engine(&self) -> EngineConfig {
+        let default = EngineConfig::default();
+        EngineConfig {
+            max_sequences: self.max_sequences.unwrap_or(default.max_sequences),
+            max_step_tokens: self.max_step_tokens.unwrap_or(default.max_step_tokens),
+            kv_bytes: self.kv_cache_bytes.unwrap_or(default.kv_bytes),
+            max_model_len: self.max_model_len,
+            queue_limit: self.queue_limit.unwrap_or(default.queue_limit),
+            precision: self.precision.map_or(default.precision, Into::into),
+        }
+    }
+
+    fn addresses(&self) -> Result<Addresses> {
+        let from_environment = std::env::var(TOKEN_VARIABLE).ok();
+        Ok(Addresses {
+            public: self.listen.map_or_else(|| LISTEN.parse(), Ok)?,
+            admin: self.admin_listen.map_or_else(|| ADMIN_LISTEN.parse(), Ok)?,
+            admin_token: self.admin_token.clone().or(from_environment),
+        })
+    }
+
+    fn state_dir(&self) -> Result<PathBuf> {
+        if let Some(directory) = &self.state_dir {
+            return Ok(directory.clone());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        variable("XDG_STATE_HOME")
+            .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+            .map(|base| base.join("espalier"))
+            .context("--state-dir is missing, and neither XDG_STATE_HOME nor HOME is set to derive it from")
+    }
+}
+
+/// A model of the command line or the file.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ModelSource {
+    pub(crate) model: String,
+    pub(crate) variant: String,
+    pub(crate) path: PathBuf,
+}
+
+impl ModelSource {
+    /// Reads `NAME=PATH` or `NAME@VARIANT=PATH`.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let Some((address, path)) = text.split_once('=') else {
+            bail!("--model {text}: found no '=', expected NAME=PATH or NAME@VARIANT=PATH");
+        };
+        let address: ModelAddress = address.parse().with_context(|| format!("--model {text}"))?;
+        if path.is_empty() {
+            bail!("--model {text}: found no path after '=', expected an HF directory or a GGUF file");
+        }
+        Ok(Self {
+            model: address.model,
+            variant: address.variant.unwrap_or_else(|| DEFAULT_VARIANT.to_owned()),
+            path: path.into(),
+        })
+    }
+}
+
+/// Runs the host until a signal ends it.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let from_file = match &args.config {
+        Some(path) => read_config(path)?,
+        None => Settings::default(),
+    };
+    let settings = Settings { model: args.model, ..args.settings }.or(from_file);
+    let sources = sources(&settings.model)?;
+    check_device(settings.device.as_deref().unwrap_or("auto"))?;
+    let addresses = settings.addresses()?;
+    let cpu = Cpu::new(settings.threads.unwrap_or(0))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let application = Application::open(&settings.state_dir()?, cpu, settings.engine())?;
+        serve(application, addresses, sources).await
+    });
+    // A job or a load that a second signal interrupted is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(application: Arc<Application>, addresses: Addresses, sources: Vec<ModelSource>) -> Result<()> {
+    let server = Server::bind(Arc::clone(&application), addresses).await?;
+    tracing::info!("OpenAI API and UI at http://{}", server.public_address()?);
+    tracing::info!("admin API and UI at http://{}", server.admin_address()?);
+    watch_signals(&application)?;
+    let latches: Vec<_> = sources.iter().map(|_| application.readiness().latch()).collect();
+    let loading = tokio::task::spawn_blocking({
+        let application = Arc::clone(&application);
+        move || {
+            for (source, latch) in sources.into_iter().zip(latches) {
+                if application.is_draining() {
+                    return Ok(());
+                }
+                application.load(&source.model, &source.variant, &source.path)?;
+                drop(latch);
+            }
+            tracing::info!("ready");
+            Ok::<_, anyhow::Error>(())
+        }
+    });
+    let running = tokio::spawn(server.run());
+    // Health answers while models load; a model that cannot be loaded ends the host.
+    if let Err(error) = loading.await? {
+        application.begin_drain();
+        application.drain().stop();
+        running.await?;
+        return Err(error);
+    }
+    running.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains, the second one stops.
+fn watch_signals(application: &Arc<Application>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let application = Arc::clone(application);
+    tokio::spawn(async move {
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if draining {
+                tracing::warn!("stopping at once; what was in flight is cut off");
+                application.drain().stop();
+                return;
+            }
+            draining = true;
+            tracing::info!(
+                "draining: new requests are refused, those in flight finish; a second signal stops at once"
+            );
+            application.begin_drain();
+        }
+    });
+    Ok(())
+}
+
+fn sources(models: &[String]) -> Result<Vec<ModelSource>> {
+    let sources = models.iter().map(|text| ModelSource::parse(text)).collect::<Result<Vec<_>>>()?;
+    let mut seen = BTreeSet::new();
+    for source in &sources {
+        if !seen.insert((&source.model, &source.variant)) {
+            bail!("--model {}@{} is given twice, expected each variant once", source.model, source.variant);
+        }
+    }
+    Ok(sources)
+}
+
+fn check_device(device: &str) -> Result<()> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
+            bail!("--device {cuda} is not available in this version, expected auto or cpu")
+        }
+        other => bail!("--device: found '{other}', expected auto, cpu, cuda or cuda:N"),
+    }
+}
+
+fn read_config(path: &Path) -> Result<Settings> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        let place = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map(|before| format!(", line {}", before.matches('\n').count() + 1));
+        anyhow::anyhow!("--config {}{}: {}", path.display(), place.unwrap_or_default(), error.message())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_named_with_or_without_a_variant() {
+        let source = ModelSource::parse("m=/a=b").unwrap();
+        assert_eq!((source.variant.as_str(), source.path.as_path()), (DEFAULT_VARIANT, Path::new("/a=b")));
+        assert_eq!(ModelSource::parse("m@v=p").unwrap().variant, "v");
+        for wrong in ["m", "m=", "=p", "m@=p", "a b=p"] {
+            assert!(ModelSource::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(sources(&["m=a".into(), "m@original=b".into()]).is_err());
+    }
+
+    #[test]
+    fn devices_that_do_not_exist_are_refused() {
+        check_device("auto").unwrap();
+        assert!(check_device("cuda:1").unwrap_err().to_string().contains("not available"));
+        assert!(check_device("gpu").is_err());
+    }
+
+    #[test]
+    fn a_wrong_key_in_the_file_is_named_with_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("espalier.toml");
+        std::fs::write(&path, "listen = \"127.0.0.1:9000\"\nthread = 2\n").unwrap();
+        let error = read_config(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("thread"), "{error}");
+        std::fs::write(&path, "model = [\"m=p\"]\nmax-model-len = 5\nprecision = \"exact\"\n").unwrap();
+        let settings = read_config(&path).unwrap();
+        assert_eq!((settings.model.len(), settings.max_model_len), (1, Some(5)));
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let flags = Settings { threads: Some(3), ..Settings::default() };
+        let file = Settings { threads: Some(1), queue_limit: Some(7), ..Settings::default() };
+        let both = flags.or(file);
+        assert_eq!((both.threads, both.queue_limit), (Some(3), Some(7)));
+    }
+}

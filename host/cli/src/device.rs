@@ -1,0 +1,63 @@
+//! `--model`, `--device` and `--threads`: from a path to a model that runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use espalier_kernels::{Cpu, Precision};
+use espalier_model::{Checkpoint, Model};
+
+/// Options of every command that runs a model.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// HF directory or GGUF file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Where and how it runs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DeviceArgs {
+    /// Threads of the kernels; 0 takes every core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Arithmetic of the matrix products.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Fast)]
+    pub(crate) precision: PrecisionArg,
+}
+
+/// `--precision`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PrecisionArg {
+    /// f32 activations.
+    Exact,
+    /// int8 activations in blocks of 32, where the weights are quantised.
+    Fast,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::Exact => Precision::Exact,
+            PrecisionArg::Fast => Precision::Fast,
+        }
+    }
+}
+
+impl ModelArgs {
+    /// Opens the checkpoint and loads its weights.
+    pub(crate) fn load(&self) -> Result<(Checkpoint, Arc<Model>)> {
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let model = Arc::new(Model::load(&checkpoint, Cpu::new(self.device.threads)?)?);
+        Ok((checkpoint, model))
+    }
+
+    /// The arithmetic that was asked for.
+    pub(crate) fn precision(&self) -> Precision {
+        self.device.precision.into()
+    }
+}
