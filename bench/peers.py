@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Espalier and llama.cpp in turn on one machine: `build` makes the peer, `run` measures and writes a report.
 
-  bench/peers.py build [--cache DIR]
+  bench/peers.py build [--cache DIR] [--without-amx]
       llama.cpp as the PyPI source package llama-cpp-python 0.3.36 vendors it, SHA-256 checked, built in Release for this
-      processor into CACHE/peers. About half an hour on two cores; nothing is done twice.
+      processor into CACHE/peers. About half an hour on two cores; nothing is done twice. On processors with AMX its
+      prefill was seen to crash when built by GCC 12: --without-amx leaves that path out, and the report says so.
   bench/peers.py run --model GGUF [--threads 2] [--repetitions 5] [--tests prefill,decode,decode-8] [--report NAME] [--cache DIR]
       A B A B …: each measurement is a process of its own with its own warm-up. The machine's limits (roof.c) are
       measured before, between and after. Writes bench/reports/NAME.json and NAME.md.
@@ -76,11 +77,20 @@ def build(arguments):
     if not shutil.which("cmake"):
         sys.exit("cmake is not installed: `pip install cmake ninja` or the system's package manager has it")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    configure = ["cmake", "-S", str(source), "-B", str(source / "build"), *generator, *(f"-D{option}" for option in OPTIONS)]
+    options = OPTIONS
+    if arguments.without_amx:  # ggml compiles that path where the compiler defines this macro
+        options = [*options, "CMAKE_C_FLAGS=-U__AMX_INT8__", "CMAKE_CXX_FLAGS=-U__AMX_INT8__"]
+    configure = ["cmake", "-S", str(source), "-B", str(source / "build"), *generator, *(f"-D{option}" for option in options)]
     subprocess.run(configure, check=True)
     jobs = str(os.cpu_count())
     subprocess.run(["cmake", "--build", str(source / "build"), "--parallel", jobs, "--target", *TARGETS], check=True)
     print(binaries(arguments.cache))
+
+
+def peer_version(cache):
+    version = f"llama.cpp as vendored in {PACKAGE} {VERSION}"
+    settings = (binaries(cache).parent / "CMakeCache.txt").read_text()
+    return f"{version}, built without AMX" if "-U__AMX_INT8__" in settings else version
 
 
 def machine_cpu_seconds():
@@ -214,7 +224,7 @@ def run(arguments):
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "host": host(),
         "model": {"name": model.name, "bytes": model.stat().st_size, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()},
-        "peer": f"llama.cpp as vendored in {PACKAGE} {VERSION}",
+        "peer": peer_version(arguments.cache),
         "threads": arguments.threads,
         "repetitions": arguments.repetitions,
         "roof": [roof(arguments)],
@@ -239,7 +249,9 @@ def main():
         command = commands.add_parser(name)
         command.set_defaults(action=action)
         command.add_argument("--cache", type=pathlib.Path, default=default_cache())
-        if action is run:
+        if action is build:
+            command.add_argument("--without-amx", action="store_true")
+        else:
             command.add_argument("--model", type=pathlib.Path, required=True)
             command.add_argument("--espalier", type=pathlib.Path, default=ROOT / "target" / "release" / "espalier")
             command.add_argument("--threads", type=int, default=2)
