@@ -2,7 +2,7 @@
 
 From: the same GGUF, text and ids as smollm2_reference.py (run that first). Writes to --out:
 
-  smollm2-llama-cpp.safetensors   the first 512 tokens in one batch, 2 threads, KV cache f16 (its default):
+  smollm2-llama-cpp.safetensors   the first 512 tokens in one batch, one thread, KV cache f16 (its default):
       tokens [512] i32, top_ids [512,64] u16, top_log_probs [512,64] f32 (nats, largest first; normalised over the
       whole vocabulary)
   smollm2-llama-cpp.json          llama-perplexity's own figure for the text (-c 512), its command and version; mean KL
@@ -39,7 +39,7 @@ import gguf_llama
 
 POSITIONS = 512
 KEPT = 64
-THREADS = 2
+THREADS = 1
 
 
 def load_bindings(folder, libraries):
@@ -106,7 +106,7 @@ def perplexity(libraries, model, text):
     command = ["llama-perplexity", "-m", model, "-f", text, "-c", "512", "-b", "512", "-t", str(THREADS)]
     done = subprocess.run([libraries / command[0], *map(str, command[1:])], capture_output=True, text=True, check=True)
     found = re.search(r"Final estimate: PPL = ([0-9.]+) \+/- ([0-9.]+)", done.stdout + done.stderr)
-    return {"perplexity": float(found[1]), "stderr": float(found[2]), "command": "llama-perplexity -c 512 -b 512 -t 2"}
+    return {"perplexity": float(found[1]), "stderr": float(found[2]), "command": "llama-perplexity -c 512 -b 512 -t 1"}
 
 
 def main():
