@@ -1,0 +1,10 @@
+//! Espalier held to the golden files of other programs.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and shows its figures")]
+
+mod loaded;
+mod smollm2_greedy;
+mod smollm2_llama_cpp;
+mod smollm2_logits;
+mod smollm2_perplexity;
+mod smollm2_tokenizer;
+mod tiny_models;
