@@ -107,15 +107,14 @@ impl Engine {
         let Some(arrivals) = arrivals.as_ref() else {
             return Err(self.draining());
         };
-        let pending = self.shared.submitted.load(Ordering::Acquire) + self.shared.waiting.load(Ordering::Relaxed);
+        let pending =
+            self.shared.submitted.load(Ordering::Acquire) + self.shared.waiting.load(Ordering::Relaxed);
         if pending >= self.limits.queue_limit {
             return Err(EngineError::QueueFull { limit: self.limits.queue_limit });
         }
         let (sender, stream) = unbounded_channel();
         self.shared.submitted.fetch_add(1, Ordering::AcqRel);
-        arrivals
-            .send(Sequence::new(request, limit, &self.tokenizer, sender))
-            .map_err(|_| self.draining())?;
+        arrivals.send(Sequence::new(request, limit, &self.tokenizer, sender)).map_err(|_| self.draining())?;
         Ok(stream)
     }
 

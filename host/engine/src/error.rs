@@ -70,7 +70,9 @@ pub enum EngineError {
         known: String,
     },
     /// A name that cannot be told apart in `model@variant`.
-    #[error("{what} '{found}' is not a valid name, expected 1 to 128 letters, digits, '.', '_', '-', '/' or ':'")]
+    #[error(
+        "{what} '{found}' is not a valid name, expected 1 to 128 letters, digits, '.', '_', '-', '/' or ':'"
+    )]
     InvalidName {
         /// Model or variant.
         what: &'static str,

@@ -46,7 +46,8 @@ impl Sequence {
         sender: UnboundedSender<Event>,
     ) -> Self {
         let prompt_tokens = request.prompt.len();
-        let longest = request.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens.saturating_add(max_tokens));
+        let longest =
+            request.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens.saturating_add(max_tokens));
         Self {
             prompt_tokens,
             tokens: request.prompt,
@@ -106,10 +107,7 @@ impl Sequence {
 
     /// Tokens so far.
     pub(crate) fn usage(&self) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.tokens.len() - self.prompt_tokens,
-        }
+        Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.tokens.len() - self.prompt_tokens }
     }
 
     /// The measurements of its life up to now.

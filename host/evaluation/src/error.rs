@@ -37,7 +37,9 @@ pub enum EvaluationError {
         found: usize,
     },
     /// Two models that do not share a vocabulary cannot be compared token by token.
-    #[error("{name} has a vocabulary of {found} tokens and the baseline one of {expected}; agreement needs the same vocabulary")]
+    #[error(
+        "{name} has a vocabulary of {found} tokens and the baseline one of {expected}; agreement needs the same vocabulary"
+    )]
     Vocabulary {
         /// The model.
         name: String,
@@ -47,7 +49,9 @@ pub enum EvaluationError {
         expected: usize,
     },
     /// A model that answered with NaN or an infinity.
-    #[error("the logits of {name} at position {position} are not finite; the weights are damaged or overflow")]
+    #[error(
+        "the logits of {name} at position {position} are not finite; the weights are damaged or overflow"
+    )]
     NotFinite {
         /// The model.
         name: String,

@@ -79,9 +79,17 @@ pub fn evaluate(
         let checkpoint = Checkpoint::open(&subject.path)?;
         let text = EvaluationText::read(&request.data, &checkpoint.tokenizer()?, request.max_tokens)?;
         let model = Arc::new(Model::load(&checkpoint, cpu.clone())?);
-        let measured =
-            Measured::take(subject, &model, Arc::new(text), reference.as_deref(), metrics, request, progress)?;
-        let resident_bytes = resident_bytes().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
+        let measured = Measured::take(
+            subject,
+            &model,
+            Arc::new(text),
+            reference.as_deref(),
+            metrics,
+            request,
+            progress,
+        )?;
+        let resident_bytes =
+            resident_bytes().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
         rows.push(Row {
             name: subject.name.clone(),
             formats: formats(&checkpoint),
@@ -132,7 +140,11 @@ impl Measured {
     ) -> Result<Self, EvaluationError> {
         let name = subject.name.as_str();
         let mut report = |what: &str, done: u64, total: Option<u64>| {
-            if progress(Step { subject: name, what, done, total }) { Ok(()) } else { Err(EvaluationError::Cancelled) }
+            if progress(Step { subject: name, what, done, total }) {
+                Ok(())
+            } else {
+                Err(EvaluationError::Cancelled)
+            }
         };
         let timing = match &request.timing {
             Some(timing) => {
@@ -178,7 +190,9 @@ fn run_metric(
             }
             thread::park_timeout(WATCH_INTERVAL);
         }
-        let result = running.join().map_err(|_| EvaluationError::Panicked { metric: metric.identity().to_string() })?;
+        let result = running
+            .join()
+            .map_err(|_| EvaluationError::Panicked { metric: metric.identity().to_string() })?;
         if scorer.is_cancelled() {
             return Err(EvaluationError::Cancelled);
         }

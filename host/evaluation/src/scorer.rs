@@ -67,10 +67,8 @@ impl ModelScorer {
         let wanted = score_from.saturating_sub(1)..window.len().saturating_sub(1);
         for_logits(&self.model, window, wanted, |position, logits| {
             let target = window.get(position + 1).map_or(0, |&token| token as usize);
-            let value = log_probability(logits, target).ok_or_else(|| EvaluationError::NotFinite {
-                name: self.name.clone(),
-                position,
-            })?;
+            let value = log_probability(logits, target)
+                .ok_or_else(|| EvaluationError::NotFinite { name: self.name.clone(), position })?;
             values.push(value as f32);
             Ok(())
         })?;
@@ -115,7 +113,8 @@ pub(crate) fn for_logits(
     mut show: impl FnMut(usize, &[f32]) -> Result<(), EvaluationError>,
 ) -> Result<(), EvaluationError> {
     let window = window.get(..wanted.end).unwrap_or(window);
-    let blocks: Vec<u32> = (0..window.len().div_ceil(BLOCK_TOKENS)).filter_map(|block| u32::try_from(block).ok()).collect();
+    let blocks: Vec<u32> =
+        (0..window.len().div_ceil(BLOCK_TOKENS)).filter_map(|block| u32::try_from(block).ok()).collect();
     let mut cache = model.new_cache(blocks.len(), BLOCK_TOKENS)?;
     let mut forward = |range: Range<usize>, logits_for: LogitRows<'_>| {
         let tokens = window.get(range.clone()).unwrap_or_default();

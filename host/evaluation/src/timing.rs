@@ -45,11 +45,7 @@ pub struct Timing {
 ///
 /// # Errors
 /// A context too short for the request, or a failed forward pass.
-pub fn measure_timing(
-    name: &str,
-    model: &Model,
-    request: &TimingRequest,
-) -> Result<Timing, EvaluationError> {
+pub fn measure_timing(name: &str, model: &Model, request: &TimingRequest) -> Result<Timing, EvaluationError> {
     let length = request.prefill_tokens + request.decode_tokens;
     let context = model.spec().max_positions;
     if length > context {
@@ -65,7 +61,8 @@ pub fn measure_timing(
         (0..length).filter_map(|index| u32::try_from((index * 7919 + 13) % vocabulary).ok()).collect();
     let blocks: Vec<u32> =
         (0..length.div_ceil(BLOCK_TOKENS)).filter_map(|block| u32::try_from(block).ok()).collect();
-    let mut run = Run { model, tokens: &tokens, blocks: &blocks, cache: model.new_cache(blocks.len(), BLOCK_TOKENS)? };
+    let mut run =
+        Run { model, tokens: &tokens, blocks: &blocks, cache: model.new_cache(blocks.len(), BLOCK_TOKENS)? };
 
     run.warm_up(request)?;
     let mut prefill = Vec::with_capacity(request.runs);

@@ -89,13 +89,15 @@ impl Model {
     /// # Errors
     /// A size that cannot be allocated.
     pub fn new_cache(&self, blocks: usize, block_tokens: usize) -> Result<KeyValueStore, ModelError> {
-        let layers: Vec<_> = self.spec.layers.iter().map(|layer| (layer.kv_heads, self.spec.head_dim)).collect();
+        let layers: Vec<_> =
+            self.spec.layers.iter().map(|layer| (layer.kv_heads, self.spec.head_dim)).collect();
         Ok(KeyValueStore::new(&layers, blocks, block_tokens)?)
     }
 
     /// Bytes of key-value cache that one token takes.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        let values: usize = self.spec.layers.iter().map(|layer| 2 * layer.kv_heads * self.spec.head_dim).sum();
+        let values: usize =
+            self.spec.layers.iter().map(|layer| 2 * layer.kv_heads * self.spec.head_dim).sum();
         (values * size_of::<f32>()) as u64
     }
 }
@@ -114,7 +116,8 @@ impl Source<'_> {
         let attention = |part: &str, rows, columns, bias| {
             self.linear(&name(&format!("self_attn.{part}_proj")), rows, columns, bias)
         };
-        let ffn = |part: &str, rows, columns| self.linear(&name(&format!("mlp.{part}_proj")), rows, columns, false);
+        let ffn =
+            |part: &str, rows, columns| self.linear(&name(&format!("mlp.{part}_proj")), rows, columns, false);
         Ok(Layer {
             attention_norm: self.vector(&name("input_layernorm.weight"), hidden)?,
             query: attention("q", query_width, hidden, layer.attention_bias)?,

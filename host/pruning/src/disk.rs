@@ -7,8 +7,11 @@ use crate::error::PruningError;
 /// Refuses when the file system that will hold `output` has less than `needed` bytes free.
 pub(crate) fn check_free_space(output: &Path, needed: u64) -> Result<(), PruningError> {
     let existing = nearest_existing(output);
-    let status = rustix::fs::statvfs(&existing)
-        .map_err(|error| PruningError::File { action: "ask the free space of", path: existing.clone(), source: error.into() })?;
+    let status = rustix::fs::statvfs(&existing).map_err(|error| PruningError::File {
+        action: "ask the free space of",
+        path: existing.clone(),
+        source: error.into(),
+    })?;
     let available = status.f_bavail.saturating_mul(status.f_frsize);
     if available < needed {
         return Err(PruningError::DiskFull { path: existing, needed, available });

@@ -13,7 +13,10 @@ use espalier_state::StateError;
 #[non_exhaustive]
 pub enum PruningError {
     /// A unit that exists by name, but that this architecture cannot lose yet.
-    #[error("pruning the unit \"{unit}\" of a {architecture} model is not yet supported; supported: {}", names(supported))]
+    #[error(
+        "pruning the unit \"{unit}\" of a {architecture} model is not yet supported; supported: {}",
+        names(supported)
+    )]
     UnitUnsupported {
         /// The unit asked for.
         unit: Unit,
@@ -55,7 +58,9 @@ pub enum PruningError {
         expected: String,
     },
     /// Layers differ where a uniform count is needed.
-    #[error("layer {layer} has {found} {what} and layer 0 has {expected}; plans need the same count in every layer")]
+    #[error(
+        "layer {layer} has {found} {what} and layer 0 has {expected}; plans need the same count in every layer"
+    )]
     LayersDiffer {
         /// The first layer that differs.
         layer: usize,
@@ -67,7 +72,9 @@ pub enum PruningError {
         expected: usize,
     },
     /// Query heads that do not divide into key/value groups.
-    #[error("layer {layer} has {heads} query heads and {kv_heads} key/value heads; expected a whole number of query heads per key/value head")]
+    #[error(
+        "layer {layer} has {heads} query heads and {kv_heads} key/value heads; expected a whole number of query heads per key/value head"
+    )]
     HeadGroups {
         /// The layer.
         layer: usize,

@@ -156,7 +156,9 @@ impl Plan {
     /// Whether no unit goes.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        self.layers.iter().all(|layer| layer.heads.removed.is_empty() && layer.ffn_channels.removed.is_empty())
+        self.layers
+            .iter()
+            .all(|layer| layer.heads.removed.is_empty() && layer.ffn_channels.removed.is_empty())
     }
 
     /// The share of parameters that stays, as planned.

@@ -54,8 +54,7 @@ pub fn derive_plan(
         check_supported(unit, spec)?;
     }
     step(progress, Phase::Load, 0, 1)?;
-    let calibration =
-        Calibration::draw(&request.calibration_files, tokenizer, spec, &request.calibration)?;
+    let calibration = Calibration::draw(&request.calibration_files, tokenizer, spec, &request.calibration)?;
     step(progress, Phase::Load, 1, 1)?;
     let scores = score_units(model, policy, &request.units, &calibration, progress)?;
     step(progress, Phase::Plan, 0, 1)?;

@@ -48,7 +48,11 @@ pub fn surgery(
     let tensors: Vec<TensorPlan> = pruned
         .tensors()
         .into_iter()
-        .map(|tensor| TensorPlan { name: tensor.name, format: weight_format(plan.storage), shape: tensor.shape })
+        .map(|tensor| TensorPlan {
+            name: tensor.name,
+            format: weight_format(plan.storage),
+            shape: tensor.shape,
+        })
         .collect();
     let tokenizer_files = checkpoint.tokenizer_files()?;
     let staging = Staging::beside(output)?;
@@ -71,13 +75,7 @@ pub fn surgery(
             }
         })
     };
-    let written = write_hugging_face(
-        &staging.model(),
-        &pruned,
-        &tokenizer_files,
-        &tensors,
-        &mut produce,
-    );
+    let written = write_hugging_face(&staging.model(), &pruned, &tokenizer_files, &tensors, &mut produce);
     if let Some(error) = stopped {
         return Err(error);
     }
@@ -120,7 +118,8 @@ impl Staging {
 
     /// Gives the finished model its name and makes the name durable.
     fn publish(self, output: &Path) -> Result<(), PruningError> {
-        std::fs::rename(self.model(), output).map_err(PruningError::file("rename the finished model to", output))?;
+        std::fs::rename(self.model(), output)
+            .map_err(PruningError::file("rename the finished model to", output))?;
         if let Some(parent) = self.directory.path().parent() {
             let directory = std::fs::File::open(parent).map_err(PruningError::file("open", parent))?;
             directory.sync_all().map_err(PruningError::file("sync", parent))?;

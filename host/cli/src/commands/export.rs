@@ -45,7 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Format::Hf => write_hugging_face(args, &checkpoint)?,
         Format::Gguf => {
             let format = args.dtype.as_deref().map(|name| {
-                WeightFormat::parse(name).with_context(|| format!("--dtype {name} is not a weight format of GGUF"))
+                WeightFormat::parse(name)
+                    .with_context(|| format!("--dtype {name} is not a weight format of GGUF"))
             });
             export_gguf(&checkpoint, &args.out, format.transpose()?)?;
         }
@@ -57,8 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Surgery with a plan that removes nothing, so that the copy and a pruned model are written in the same way.
 fn write_hugging_face(args: &Args, checkpoint: &Checkpoint) -> Result<()> {
     let storage = match args.dtype.as_deref() {
-        Some(name) => StorageType::parse(name)
-            .with_context(|| format!("--dtype {name} is not a number format of HF directories; expected bf16, f16 or f32"))?,
+        Some(name) => StorageType::parse(name).with_context(|| {
+            format!("--dtype {name} is not a number format of HF directories; expected bf16, f16 or f32")
+        })?,
         None => StorageType::default(),
     };
     let mut bar = Bar::new();

@@ -59,7 +59,8 @@ pub(crate) struct Args {
 
 /// `--dtype`.
 fn storage_type(name: &str) -> Result<StorageType, String> {
-    StorageType::parse(name).ok_or_else(|| format!("\"{name}\" is not a number format; expected bf16, f16 or f32"))
+    StorageType::parse(name)
+        .ok_or_else(|| format!("\"{name}\" is not a number format; expected bf16, f16 or f32"))
 }
 
 /// Runs `prune`.
@@ -70,7 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let request = PruneRequest {
         units: args.units.clone(),
         keep: args.keep,
-        constraints: Constraints { ffn_channel_multiple: args.ffn_channel_multiple, ..Constraints::default() },
+        constraints: Constraints {
+            ffn_channel_multiple: args.ffn_channel_multiple,
+            ..Constraints::default()
+        },
         storage: args.dtype,
         calibration_files: args.calibration.clone(),
         calibration: CalibrationRequest {
@@ -112,8 +116,10 @@ fn summary(plan: &Plan) -> String {
     text += &line(&format!("bytes in {}", plan.storage.name()), before.bytes, after.bytes);
     text += &line("FLOPs per token", before.flops_per_token, after.flops_per_token);
     if let Some(layer) = plan.layers.first() {
-        let count = |selection: &espalier_pruning::Selection| (selection.count as u64, selection.kept_count() as u64);
-        let ((heads, heads_kept), (channels, channels_kept)) = (count(&layer.heads), count(&layer.ffn_channels));
+        let count =
+            |selection: &espalier_pruning::Selection| (selection.count as u64, selection.kept_count() as u64);
+        let ((heads, heads_kept), (channels, channels_kept)) =
+            (count(&layer.heads), count(&layer.ffn_channels));
         text += &line("heads per layer", heads, heads_kept);
         text += &line("channels per layer", channels, channels_kept);
     }

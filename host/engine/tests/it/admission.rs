@@ -8,7 +8,10 @@ use crate::fixture::{collect, config, engine, eventually, prompt, sampled};
 fn a_prompt_as_long_as_the_context_is_refused_with_both_numbers() {
     let error = engine(&config()).submit(sampled(prompt(256, 0), 1, 0)).unwrap_err();
     assert!(matches!(error, EngineError::PromptTooLong { found: 256, limit: 256 }));
-    assert_eq!(error.to_string(), "the prompt has 256 tokens, expected fewer than 256, the context length of this model");
+    assert_eq!(
+        error.to_string(),
+        "the prompt has 256 tokens, expected fewer than 256, the context length of this model"
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use espalier_engine::{
     Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, SamplingParams, Silent, Usage,
 };
 use espalier_kernels::{Cpu, Precision};
-use espalier_model::{SynthShape, synthesize};
 use espalier_model::{Checkpoint, Model, Tokenizer};
+use espalier_model::{SynthShape, synthesize};
 use serde_json::json;
 use tempfile::TempDir;
 

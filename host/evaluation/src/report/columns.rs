@@ -43,7 +43,8 @@ pub(super) fn columns(report: &Report) -> Vec<Column> {
     push("weights", &|row| Some(row.weight_bytes as f64), &bytes);
     push("resident", &|row| row.resident_bytes.map(|bytes| bytes as f64), &bytes);
     for name in measurement_names(report) {
-        let value = |row: &Row| row.measurements.iter().find(|found| found.name == name).map(|found| found.value);
+        let value =
+            |row: &Row| row.measurements.iter().find(|found| found.name == name).map(|found| found.value);
         push(&name, &value, &number::figure);
     }
     push("prefill ms/token", &|row| row.timing.map(|timing| timing.prefill_ms_per_token), &number::figure);

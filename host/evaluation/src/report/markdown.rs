@@ -10,7 +10,9 @@ pub(super) fn render(report: &Report) -> String {
         line(&columns, |column| if column.numeric { "---:" } else { "---" }.to_owned()),
     ];
     for row in 0..report.rows.len() {
-        lines.push(line(&columns, |column| escape(&column.cells.get(row).map(Cell::line).unwrap_or_default())));
+        lines.push(line(&columns, |column| {
+            escape(&column.cells.get(row).map(Cell::line).unwrap_or_default())
+        }));
     }
     lines.push(String::new());
     lines.extend(report.notes().iter().map(|note| escape(note)));

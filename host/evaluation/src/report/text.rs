@@ -9,7 +9,9 @@ pub(super) fn render(report: &Report) -> String {
     let mut lines = vec![line(&columns, &widths, |column| column.title.clone())];
     lines.push(widths.iter().map(|&width| "-".repeat(width)).collect::<Vec<_>>().join("  "));
     for row in 0..report.rows.len() {
-        lines.push(line(&columns, &widths, |column| column.cells.get(row).map(super::columns::Cell::line).unwrap_or_default()));
+        lines.push(line(&columns, &widths, |column| {
+            column.cells.get(row).map(super::columns::Cell::line).unwrap_or_default()
+        }));
     }
     lines.push(String::new());
     lines.extend(report.notes());

@@ -38,7 +38,11 @@ impl ForwardBatch<'_> {
             return Err(ModelError::argument("tokens in spans", spanned, self.tokens.len().to_string()));
         }
         if let Some(&token) = self.tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(ModelError::argument("token id", token, format!("less than the vocabulary size {vocab_size}")));
+            return Err(ModelError::argument(
+                "token id",
+                token,
+                format!("less than the vocabulary size {vocab_size}"),
+            ));
         }
         match self.logits_for {
             LogitRows::None => Ok(Vec::new()),
@@ -56,9 +60,11 @@ impl ForwardBatch<'_> {
                     .collect())
             }
             LogitRows::Rows(rows) => match rows.iter().find(|&&row| row >= self.tokens.len()) {
-                Some(&row) => {
-                    Err(ModelError::argument("logit row", row, format!("less than {} rows", self.tokens.len())))
-                }
+                Some(&row) => Err(ModelError::argument(
+                    "logit row",
+                    row,
+                    format!("less than {} rows", self.tokens.len()),
+                )),
                 None => Ok(rows.to_vec()),
             },
         }

@@ -129,14 +129,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn show(
-        &self,
-        probes: &mut dyn ProbeSink,
-        layer: usize,
-        probe: Probe,
-        width: usize,
-        values: &[f32],
-    ) {
+    fn show(&self, probes: &mut dyn ProbeSink, layer: usize, probe: Probe, width: usize, values: &[f32]) {
         if probes.wants(layer, probe) {
             probes.record(layer, probe, self.tokens, width, values);
         }

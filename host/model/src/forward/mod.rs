@@ -57,7 +57,8 @@ impl Model {
         let probes = probes.unwrap_or(&mut silent);
         let rows = batch.rows(self.spec.vocab_size)?;
         let (cosines, sines) = self.rotary.angles(batch.positions());
-        let pass = Pass { model: self, spans: batch.spans, tokens: batch.tokens.len(), precision, cosines, sines };
+        let pass =
+            Pass { model: self, spans: batch.spans, tokens: batch.tokens.len(), precision, cosines, sines };
         let mut hidden = self.embed(batch.tokens)?;
         let mut scratch = self.scratch(batch.tokens.len());
         for (index, layer) in self.layers.iter().enumerate() {

@@ -13,7 +13,11 @@ pub(crate) struct RotaryTable {
 impl RotaryTable {
     pub(crate) fn new(spec: &RopeSpec, head_dim: usize) -> Self {
         Self {
-            inverse_frequencies: spec.inverse_frequencies(head_dim).into_iter().map(|value| value as f32).collect(),
+            inverse_frequencies: spec
+                .inverse_frequencies(head_dim)
+                .into_iter()
+                .map(|value| value as f32)
+                .collect(),
             attention_factor: spec.attention_factor() as f32,
         }
     }

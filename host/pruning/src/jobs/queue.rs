@@ -204,14 +204,16 @@ impl Shared {
                 Err(error) => {
                     tracing::error!(%error, "the next job could not be read");
                     let pause = Duration::from_secs(5);
-                    current = self.wake.wait_timeout(current, pause).unwrap_or_else(PoisonError::into_inner).0;
+                    current =
+                        self.wake.wait_timeout(current, pause).unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         }
     }
 
     fn run(&self, runner: &dyn JobRunner, job: &Job, cancelled: &AtomicBool) -> Outcome {
-        let mut reporter = Reporter { shared: self, id: job.id, cancelled, phase: None, stored: Instant::now() };
+        let mut reporter =
+            Reporter { shared: self, id: job.id, cancelled, phase: None, stored: Instant::now() };
         let result = catch_unwind(AssertUnwindSafe(|| runner.run(&job.request, &mut reporter)));
         match result {
             Ok(Ok(result)) => Outcome::Succeeded(result),

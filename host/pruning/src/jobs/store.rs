@@ -93,7 +93,9 @@ impl JobStore {
     /// Newest first.
     pub(super) fn list(&self, limit: usize) -> Result<Vec<Job>, PruningError> {
         let query = format!("SELECT {COLUMNS} FROM jobs ORDER BY id DESC LIMIT ?1");
-        let rows = self.state.with_connection(|connection| all(connection, &query, limit).map_err(StateError::from))?;
+        let rows = self
+            .state
+            .with_connection(|connection| all(connection, &query, limit).map_err(StateError::from))?;
         rows.into_iter().collect()
     }
 
@@ -102,7 +104,9 @@ impl JobStore {
         let rows = self.state.with_connection(|connection| counts(connection).map_err(StateError::from))?;
         Ok(rows
             .into_iter()
-            .filter_map(|(kind, state, count)| Some(JobCount { kind, state: JobState::parse(&state)?, count: unsigned(count) }))
+            .filter_map(|(kind, state, count)| {
+                Some(JobCount { kind, state: JobState::parse(&state)?, count: unsigned(count) })
+            })
             .collect())
     }
 
@@ -195,8 +199,10 @@ fn counts(connection: &Connection) -> espalier_state::rusqlite::Result<Vec<(Stri
 fn read(row: &Row<'_>) -> Result<Job, PruningError> {
     let id = unsigned(row.get("id").map_err(StateError::from)?);
     let unreadable = |reason: String| PruningError::JobRecord { id, reason };
-    let text = |column: &str| row.get::<_, Option<String>>(column).map_err(|error| unreadable(error.to_string()));
-    let number = |column: &str| row.get::<_, Option<i64>>(column).map_err(|error| unreadable(error.to_string()));
+    let text =
+        |column: &str| row.get::<_, Option<String>>(column).map_err(|error| unreadable(error.to_string()));
+    let number =
+        |column: &str| row.get::<_, Option<i64>>(column).map_err(|error| unreadable(error.to_string()));
     let json = |column: &str, text: &str| -> Result<Value, PruningError> {
         serde_json::from_str(text).map_err(|error| unreadable(format!("{column}: {error}")))
     };

@@ -170,7 +170,8 @@ fn kept_importance(shape: &Shape, scores: &Scores, allocation: Allocation) -> f6
     let mean_share = |unit: Unit, groups: usize, keep: usize| {
         // A kind that was not scored is not up for removal: all of it stays.
         scores.get(unit).map_or(1.0, |layers| {
-            let shares = layers.iter().map(|scores| kept_share(scores, &keep_in_groups(scores, groups, keep)));
+            let shares =
+                layers.iter().map(|scores| kept_share(scores, &keep_in_groups(scores, groups, keep)));
             shares.sum::<f64>() / layers.len().max(1) as f64
         })
     };

@@ -38,7 +38,11 @@ impl Cut {
 
     /// The bytes of the cut tensor in the format and shape of `target`. A tensor that is not cut and has the target's
     /// format already is copied byte for byte.
-    pub(super) fn apply(&self, checkpoint: &Checkpoint, target: &TensorPlan) -> Result<Vec<u8>, PruningError> {
+    pub(super) fn apply(
+        &self,
+        checkpoint: &Checkpoint,
+        target: &TensorPlan,
+    ) -> Result<Vec<u8>, PruningError> {
         let source = checkpoint.tensor(&target.name)?;
         if *self == Self::default() {
             return Ok(source.bytes_in(target.format)?);
@@ -52,7 +56,8 @@ impl Cut {
 
         let mut row = vec![0.0_f32; columns];
         let mut kept = Vec::with_capacity(total(&kept_columns));
-        let mut bytes = Vec::with_capacity(target.format.row_bytes(total(&kept_columns))? * total(&kept_rows));
+        let mut bytes =
+            Vec::with_capacity(target.format.row_bytes(total(&kept_columns))? * total(&kept_rows));
         for index in kept_rows.into_iter().flatten() {
             matrix.dequantize_row(index, &mut row)?;
             kept.clear();

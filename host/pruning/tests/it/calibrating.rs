@@ -19,7 +19,11 @@ fn fixture(directory: &Directory) -> (Checkpoint, Vec<PathBuf>) {
     (checkpoint, files.to_vec())
 }
 
-fn draw(checkpoint: &Checkpoint, files: &[PathBuf], request: CalibrationRequest) -> Result<Calibration, PruningError> {
+fn draw(
+    checkpoint: &Checkpoint,
+    files: &[PathBuf],
+    request: CalibrationRequest,
+) -> Result<Calibration, PruningError> {
     Calibration::draw(files, &checkpoint.tokenizer().unwrap(), checkpoint.spec(), &request)
 }
 
@@ -27,7 +31,8 @@ fn draw(checkpoint: &Checkpoint, files: &[PathBuf], request: CalibrationRequest)
 fn the_seed_decides_which_windows_are_drawn() {
     let directory = Directory::new();
     let (checkpoint, files) = fixture(&directory);
-    let with = |seed| draw(&checkpoint, &files, CalibrationRequest { windows: 6, window_tokens: 32, seed }).unwrap();
+    let with =
+        |seed| draw(&checkpoint, &files, CalibrationRequest { windows: 6, window_tokens: 32, seed }).unwrap();
     assert_eq!(with(1), with(1));
     assert_ne!(with(1).windows, with(2).windows);
     let calibration = with(1);
@@ -45,7 +50,8 @@ fn the_seed_decides_which_windows_are_drawn() {
 fn windows_are_drawn_once_and_mix_no_documents() {
     let directory = Directory::new();
     let (checkpoint, files) = fixture(&directory);
-    let all = draw(&checkpoint, &files, CalibrationRequest { windows: 1000, window_tokens: 64, seed: 3 }).unwrap();
+    let all =
+        draw(&checkpoint, &files, CalibrationRequest { windows: 1000, window_tokens: 64, seed: 3 }).unwrap();
     assert_eq!(all.record.windows, all.windows.len());
     assert!(all.windows.len() < 1000, "no more than there are");
     let tokenizer = checkpoint.tokenizer().unwrap();
@@ -60,7 +66,8 @@ fn windows_are_drawn_once_and_mix_no_documents() {
 fn there_is_a_built_in_text() {
     let directory = Directory::new();
     let (checkpoint, _) = fixture(&directory);
-    let calibration = draw(&checkpoint, &[], CalibrationRequest { windows: 128, window_tokens: 512, seed: 0 }).unwrap();
+    let calibration =
+        draw(&checkpoint, &[], CalibrationRequest { windows: 128, window_tokens: 512, seed: 0 }).unwrap();
     assert_eq!(calibration.windows.len(), 128);
     assert!(calibration.record.files[0].name.starts_with("built-in"));
 }
@@ -75,10 +82,7 @@ fn text_that_cannot_be_used_is_refused() {
         let request = CalibrationRequest { windows: 1, window_tokens: 32, seed: 0 };
         draw(&checkpoint, &[path], request).unwrap_err().to_string()
     };
-    assert_eq!(
-        refusal(b"short"),
-        "the calibration text has 5 tokens; expected at least 31 for one window"
-    );
+    assert_eq!(refusal(b"short"), "the calibration text has 5 tokens; expected at least 31 for one window");
     assert!(refusal(b"").contains("has 0 tokens"));
     assert!(refusal(b"abc\xff").contains("is not UTF-8 text (byte 3)"));
     let missing = draw(&checkpoint, &[directory.join("none.txt")], CalibrationRequest::default());

@@ -232,7 +232,8 @@ fn jobs_are_counted_by_kind_and_state() {
     let fine = fixture.submit("fine");
     fixture.finished(failing);
     fixture.finished(fine);
-    let counts: Vec<_> = fixture.jobs.counts().unwrap().into_iter().map(|c| (c.kind, c.state, c.count)).collect();
+    let counts: Vec<_> =
+        fixture.jobs.counts().unwrap().into_iter().map(|c| (c.kind, c.state, c.count)).collect();
     let evaluate = || "evaluate".to_owned();
     assert_eq!(counts, [(evaluate(), JobState::Failed, 1), (evaluate(), JobState::Succeeded, 1)]);
 }

@@ -52,10 +52,16 @@ fn an_edit_that_cannot_be_cut_is_refused() {
         edited.apply_to(&spec).unwrap_err().to_string()
     };
     for (change, expected) in [
-        ((|plan: &mut Plan| plan.layers[0].heads.removed = vec![1, 1]) as fn(&mut Plan), "out of order or range"),
+        (
+            (|plan: &mut Plan| plan.layers[0].heads.removed = vec![1, 1]) as fn(&mut Plan),
+            "out of order or range",
+        ),
         (|plan| plan.layers[0].ffn_channels.removed = vec![64], "out of order or range"),
         (|plan| plan.layers[0].ffn_channels.removed = (0..64).collect(), "everything"),
-        (|plan| plan.layers[0].heads.removed = vec![0], "heads kept in key/value group 1 of layer 0 is 4; expected 3"),
+        (
+            |plan| plan.layers[0].heads.removed = vec![0],
+            "heads kept in key/value group 1 of layer 0 is 4; expected 3",
+        ),
         (|plan| plan.layers[0].heads.removed = vec![0, 4], "parameters after"),
         (|plan| plan.layers[0].layer = 3, "the index of layer 0 is 3; expected 0"),
     ] {
@@ -66,7 +72,9 @@ fn an_edit_that_cannot_be_cut_is_refused() {
 
 #[test]
 fn a_document_of_another_form_or_version_is_refused() {
-    assert!(Plan::from_json("{}").unwrap_err().to_string().starts_with("the plan is not valid: missing field"));
+    assert!(
+        Plan::from_json("{}").unwrap_err().to_string().starts_with("the plan is not valid: missing field")
+    );
     let spec = llama(1, 64, 8, 2, 64);
     let mut plan = Plan::unchanged(&spec, StorageType::F32);
     plan.version = 2;

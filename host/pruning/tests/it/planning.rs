@@ -203,7 +203,10 @@ fn units_that_cannot_be_cut_yet_are_refused_by_name() {
         let error = plan(&scores(&spec, 12), &spec, &request(0.8, &[unit])).unwrap_err().to_string();
         assert!(error.contains(unit.name()) && error.contains("not yet supported"), "{error}");
     }
-    assert!(matches!(plan(&scores(&spec, 12), &spec, &request(0.8, &[])).unwrap_err(), PruningError::NoUnits));
+    assert!(matches!(
+        plan(&scores(&spec, 12), &spec, &request(0.8, &[])).unwrap_err(),
+        PruningError::NoUnits
+    ));
 }
 
 #[test]
@@ -254,7 +257,10 @@ fn senseless_constraints_are_refused() {
         change(&mut request.constraints);
         plan(&scores(&spec, 16), &spec, &request).unwrap_err().to_string()
     };
-    assert_eq!(refused(|c| c.ffn_channel_multiple = 0), "constraint ffn_channel_multiple is 0; expected at least 1");
+    assert_eq!(
+        refused(|c| c.ffn_channel_multiple = 0),
+        "constraint ffn_channel_multiple is 0; expected at least 1"
+    );
     assert_eq!(
         refused(|c| c.min_heads_per_group = 4),
         "constraint min_heads_per_group is 4; expected between 1 and 3"

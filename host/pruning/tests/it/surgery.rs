@@ -8,8 +8,10 @@ use espalier_pruning::{
 use crate::models::{Directory, changed_copy, llama_shape, logits, qwen2_shape, relative_error, synth};
 use crate::specs::{request, scores};
 
-const TOKENS: [u32; 24] =
-    [256, 84, 104, 101, 32, 113, 117, 105, 99, 107, 32, 98, 114, 111, 119, 110, 32, 102, 111, 120, 0, 255, 31, 9];
+const TOKENS: [u32; 24] = [
+    256, 84, 104, 101, 32, 113, 117, 105, 99, 107, 32, 98, 114, 111, 119, 110, 32, 102, 111, 120, 0, 255, 31,
+    9,
+];
 
 fn plan_for(checkpoint: &Checkpoint, keep: f64, storage: StorageType) -> Plan {
     let spec = checkpoint.spec();
@@ -27,7 +29,8 @@ fn plan_for(checkpoint: &Checkpoint, keep: f64, storage: StorageType) -> Plan {
 fn muted(checkpoint: &Checkpoint, plan: &Plan, directory: &Directory) -> Checkpoint {
     let head_dim = checkpoint.spec().head_dim;
     changed_copy(checkpoint, &directory.join("muted"), |name, shape, values| {
-        let Some((layer, part)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
+        let Some((layer, part)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
+        else {
             return;
         };
         let layer = &plan.layers[layer.parse::<usize>().unwrap()];
@@ -138,13 +141,17 @@ fn the_provenance_says_what_was_done_to_what() {
 fn a_pruned_model_can_be_pruned_again() {
     let directory = Directory::new();
     let original = synth(&llama_shape(), &directory.join("original"));
-    surgery(&plan_for(&original, 0.75, StorageType::F32), &original, &directory.join("once"), &mut Unwatched).unwrap();
+    surgery(&plan_for(&original, 0.75, StorageType::F32), &original, &directory.join("once"), &mut Unwatched)
+        .unwrap();
     let once = Checkpoint::open(&directory.join("once")).unwrap();
     let mut again = request(0.9, &[Unit::FfnChannel]);
     again.constraints.ffn_channel_multiple = 8;
     let plan = plan(&scores(once.spec(), 5), once.spec(), &again).unwrap();
     surgery(&plan, &once, &directory.join("twice"), &mut Unwatched).unwrap();
-    assert_eq!(Checkpoint::open(&directory.join("twice")).unwrap().spec().parameters(), plan.after.parameters);
+    assert_eq!(
+        Checkpoint::open(&directory.join("twice")).unwrap().spec().parameters(),
+        plan.after.parameters
+    );
 }
 
 #[test]

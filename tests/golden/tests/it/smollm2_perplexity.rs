@@ -30,7 +30,10 @@ fn losses(model: &Model, tokens: &[u32]) -> Vec<f64> {
 fn assert_near(convention: &str, mean_loss: f64, expected: f64) {
     let found = mean_loss.exp();
     println!("{convention}: {found:.4}, reference {expected:.4}");
-    assert!((found / expected - 1.0).abs() <= 0.005, "{convention}: perplexity {found}, reference {expected}");
+    assert!(
+        (found / expected - 1.0).abs() <= 0.005,
+        "{convention}: perplexity {found}, reference {expected}"
+    );
 }
 
 fn mean(losses: &[f64]) -> f64 {
@@ -66,6 +69,10 @@ fn perplexity_equals_the_reference_in_both_conventions() {
             (scored_to, start) = (end, start + figure.stride);
         }
         assert_eq!(count, figure.scored_tokens);
-        assert_near(&format!("Hugging Face, window {}", figure.window), weighted / weights, figure.perplexity);
+        assert_near(
+            &format!("Hugging Face, window {}", figure.window),
+            weighted / weights,
+            figure.perplexity,
+        );
     }
 }
