@@ -20,7 +20,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     console::step("test: cargo test");
     times.measure("cargo test", || {
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--release", "--locked", "--workspace"]).current_dir(workspace.root());
+        cargo
+            .args(["test", "--release", "--locked", "--workspace", "--no-fail-fast"])
+            .current_dir(workspace.root());
         // The end-to-end tests leave out what needs these when `cargo test` is run by hand.
         cargo.env("ESPALIER_TEST_PYTHON", &python).env("ESPALIER_TEST_PROMTOOL", &promtool);
         cargo
