@@ -12,6 +12,8 @@ pub(crate) fn llama(layers: usize, hidden: usize, heads: usize, kv_heads: usize,
         attention_bias: false,
         output_bias: false,
         sliding_window: None,
+        attention_sinks: false,
+        experts: None,
     };
     ModelSpec {
         architecture: Architecture::Llama,
