@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -67,6 +67,19 @@ pub(crate) fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> 
     if guests.is_empty() {
         bail!("{} has no package with crate-type cdylib", manifest.display());
     }
+    remove_others(&destination, &guests)?;
     console::note(&format!("{} components in {}", guests.len(), destination.display()));
     Ok(guests)
+}
+
+/// Removes components of guests that are no more, which the host would still find by name.
+fn remove_others(folder: &Path, guests: &BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in folder.read_dir().with_context(|| format!("can't list {}", folder.display()))? {
+        let path = entry?.path();
+        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+        if is_component && !guests.values().any(|guest| *guest == path) {
+            fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
