@@ -172,12 +172,15 @@ impl Measured {
     }
 }
 
+/// Takes the name of what runs, how much is done and, where it is known, of how much; an error cancels.
+type ProgressReport<'a> = dyn FnMut(&str, u64, Option<u64>) -> Result<(), EvaluationError> + 'a;
+
 /// Runs a metric on a thread of its own, so that it can be watched and cancelled.
 fn run_metric(
     metric: &EvaluationMetric,
     model: &Model,
     scorer: &Arc<ModelScorer>,
-    report: &mut dyn FnMut(&str, u64, Option<u64>) -> Result<(), EvaluationError>,
+    report: &mut ProgressReport<'_>,
 ) -> Result<Vec<Measurement>, EvaluationError> {
     let facts = Arc::new(model_facts(model.spec()));
     let name = metric.identity().name.as_str();

@@ -47,9 +47,17 @@ impl Model {
     /// Takes the weights out of `checkpoint`.
     ///
     /// # Errors
-    /// A tensor that is missing or whose shape contradicts the specification, by name and with both shapes.
+    /// A mixture of experts, which the forward pass doesn't run yet; a tensor that is missing or whose shape contradicts
+    /// the specification, by name and with both shapes.
     pub fn load(checkpoint: &Checkpoint, cpu: Cpu) -> Result<Self, ModelError> {
         let spec = checkpoint.spec().clone();
+        if spec.layers.iter().any(|layer| layer.experts.is_some() || layer.attention_sinks) {
+            return Err(ModelError::unsupported(
+                "architecture to run",
+                spec.architecture.gguf_name(),
+                "llama, qwen2",
+            ));
+        }
         let source = Source { checkpoint, spec: &spec };
         let embedding = source.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
         let head = if spec.tie_word_embeddings {

@@ -46,7 +46,7 @@ pub(crate) struct Args {
 /// Runs `evaluate`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let metrics = component_file::evaluation_metrics(&args.metrics)?;
-    let subjects: Vec<Subject> = args.model.iter().map(|path| subject(path)).collect();
+    let subjects: Vec<Subject> = args.model.iter().map(subject).collect();
     let baseline = args.baseline.as_deref().map(subject);
     let request = EvaluationRequest {
         data: args.data.clone(),

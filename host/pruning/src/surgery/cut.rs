@@ -49,7 +49,7 @@ impl Cut {
         }
         let matrix = source.matrix()?;
         let (rows, columns) = (matrix.rows(), matrix.columns());
-        let whole = |length: usize| vec![0..length];
+        let whole = |length: usize| Vec::from([std::ops::Range { start: 0, end: length }]);
         let kept_rows = self.rows.clone().unwrap_or_else(|| whole(rows));
         let kept_columns = self.columns.clone().unwrap_or_else(|| whole(columns));
         check(source, target, &kept_rows, &kept_columns)?;

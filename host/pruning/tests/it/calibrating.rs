@@ -93,10 +93,13 @@ fn text_that_cannot_be_used_is_refused() {
     }
 }
 
+/// One probe and the shape of its values.
+type Shown = (Probe, Vec<usize>);
+
 /// Remembers what it was shown.
 #[derive(Default)]
 struct Recorder {
-    seen: Vec<(usize, Vec<(Probe, Vec<usize>)>)>,
+    seen: Vec<(usize, Vec<Shown>)>,
     fail_at: Option<usize>,
 }
 
