@@ -1,6 +1,6 @@
 //! One decoder layer: attention over the paged cache, then the gated feed-forward network, each added to the residual.
 
-use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Matrix};
+use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Matrix, Precision};
 
 use super::{Pass, Scratch};
 use crate::error::ModelError;
@@ -28,7 +28,8 @@ impl Pass<'_> {
         let heads = &mut scratch.heads[..self.tokens * query_width];
 
         cpu.rms_norm(hidden, &layer.attention_norm, model.spec.rms_norm_eps, &mut scratch.normed);
-        let input = cpu.activations(&scratch.normed, model.spec.hidden_size, self.precision)?;
+        // Whatever the pass: rounding here moves the attention of all later tokens. See `Model::forward`.
+        let input = cpu.activations(&scratch.normed, model.spec.hidden_size, Precision::Exact)?;
         self.project(
             &mut [(&layer.query, &mut *queries), (&layer.key, &mut *keys), (&layer.value, &mut *values)],
             &input,
