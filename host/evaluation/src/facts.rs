@@ -41,6 +41,8 @@ pub fn unit_parameters(spec: &ModelSpec, layer: &LayerSpec, unit: Unit) -> Optio
     let head = 2 * head_dim * hidden + bias;
     let group = layer.group_size() as u64 * head + 2 * (head_dim * hidden + bias);
     match unit {
+        // What a mixture's units weigh is not told before they can be cut.
+        _ if layer.experts.is_some() => None,
         Unit::Head => Some(head),
         Unit::KvGroup => Some(group),
         Unit::FfnChannel => Some(3 * hidden),

@@ -1,13 +1,15 @@
 //! `espalier prune`: make a smaller checkpoint.
 
+use std::fs;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use espalier_kernels::Cpu;
 use espalier_model::{Checkpoint, Model};
 use espalier_pruning::{
-    CalibrationRequest, Constraints, Phase, Plan, PruneRequest, StorageType, Unit, derive_plan, prune,
+    CalibrationRequest, Constraints, Phase, Plan, Progress, PruneRequest, Selection, StorageType, Unit,
+    derive_plan, surgery,
 };
 
 use crate::component_file;
@@ -20,14 +22,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// The scoring policy: a component file, or the name of a built one.
-    #[arg(long, value_name = "NAME")]
-    policy: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "plan")]
+    policy: Option<String>,
     /// The kinds of units that may go: head, ffn-channel.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "plan")]
     units: Vec<Unit>,
     /// The share of all parameters that may stay, above 0 and at most 1.
-    #[arg(long)]
-    keep: f64,
+    #[arg(long, required_unless_present = "plan")]
+    keep: Option<f64>,
+    /// Cut by this plan, as --plan-only printed it or as it was edited since, instead of making one.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["policy", "units", "keep", "plan_only"])]
+    plan: Option<PathBuf>,
     /// The new checkpoint's directory; must not exist yet.
     #[arg(long, value_name = "DIR", required_unless_present = "plan_only")]
     out: Option<PathBuf>,
@@ -65,12 +70,53 @@ fn storage_type(name: &str) -> Result<StorageType, String> {
 
 /// Runs `prune`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let policy = component_file::scoring_policy(&args.policy)?;
     let checkpoint = Checkpoint::open(&args.model)?;
-    let model = Model::load(&checkpoint, Cpu::new(args.threads)?)?;
+    let mut bar = Bar::new();
+    let mut progress = |phase: Phase, done: u64, total: u64| {
+        bar.show(phase.name(), done, Some(total));
+        true
+    };
+    let plan = match &args.plan {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("--plan {} cannot be read", path.display()))?;
+            Plan::from_json(&text).with_context(|| format!("--plan {}", path.display()))?
+        }
+        None => make_plan(args, &checkpoint, &mut progress)?,
+    };
+    let mut out = stdout().lock();
+    match &args.out {
+        Some(directory) => {
+            surgery(&plan, &checkpoint, directory, &mut progress)?;
+            bar.clear();
+            write!(out, "{}", summary(&plan))?;
+            writeln!(out, "written to {}", directory.display())?;
+        }
+        None => {
+            bar.clear();
+            write!(out, "{}", plan.to_json()?)?;
+        }
+    }
+    out.flush().context("standard output was closed")
+}
+
+/// Calibrates and plans; refuses an output that exists before minutes of calibration.
+fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) -> Result<Plan> {
+    let (Some(policy), Some(keep)) = (&args.policy, args.keep) else {
+        bail!("--policy and --keep are missing; expected both, or --plan");
+    };
+    if let Some(out) = &args.out {
+        ensure!(
+            out.symlink_metadata().is_err(),
+            "--out {} exists already; expected a new path",
+            out.display()
+        );
+    }
+    let policy = component_file::scoring_policy(policy)?;
+    let model = Model::load(checkpoint, Cpu::new(args.threads)?)?;
     let request = PruneRequest {
         units: args.units.clone(),
-        keep: args.keep,
+        keep,
         constraints: Constraints {
             ffn_channel_multiple: args.ffn_channel_multiple,
             ..Constraints::default()
@@ -83,26 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             seed: args.seed,
         },
     };
-    let mut bar = Bar::new();
-    let mut progress = |phase: Phase, done: u64, total: u64| {
-        bar.show(phase.name(), done, Some(total));
-        true
-    };
-    let mut out = stdout().lock();
-    match &args.out {
-        Some(directory) => {
-            let plan = prune(&checkpoint, &model, &policy, &request, directory, &mut progress)?;
-            bar.clear();
-            write!(out, "{}", summary(&plan))?;
-            writeln!(out, "written to {}", directory.display())?;
-        }
-        None => {
-            let plan = derive_plan(&model, &checkpoint.tokenizer()?, &policy, &request, &mut progress)?;
-            bar.clear();
-            write!(out, "{}", plan.to_json()?)?;
-        }
-    }
-    out.flush().context("standard output was closed")
+    Ok(derive_plan(&model, &checkpoint.tokenizer()?, &policy, &request, progress)?)
 }
 
 /// What a plan does, in a few lines.
@@ -116,8 +143,7 @@ fn summary(plan: &Plan) -> String {
     text += &line(&format!("bytes in {}", plan.storage.name()), before.bytes, after.bytes);
     text += &line("FLOPs per token", before.flops_per_token, after.flops_per_token);
     if let Some(layer) = plan.layers.first() {
-        let count =
-            |selection: &espalier_pruning::Selection| (selection.count as u64, selection.kept_count() as u64);
+        let count = |selection: &Selection| (selection.count as u64, selection.kept_count() as u64);
         let ((heads, heads_kept), (channels, channels_kept)) =
             (count(&layer.heads), count(&layer.ffn_channels));
         text += &line("heads per layer", heads, heads_kept);

@@ -15,7 +15,7 @@ pub(super) fn render(report: &Report) -> String {
         }));
     }
     lines.push(String::new());
-    lines.extend(report.notes().iter().map(|note| escape(note)));
+    lines.extend(report.notes().iter().map(|note| format!("- {}", escape(note))));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -24,7 +24,7 @@ fn line(columns: &[Column], text: impl Fn(&Column) -> String) -> String {
     format!("| {} |", columns.iter().map(text).collect::<Vec<_>>().join(" | "))
 }
 
-/// Names come from paths and components; none of them may end a cell.
+/// Names come from paths and components; none of them may end a cell or begin a tag.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
