@@ -2,7 +2,7 @@
 
 use espalier_engine::EngineConfig;
 
-use crate::fixture::{collect, config, engine, prompt, sampled};
+use crate::fixture::{collect, config, engine, eventually, prompt, sampled};
 
 #[test]
 fn output_is_the_same_alone_and_among_others() {
@@ -36,6 +36,8 @@ fn more_requests_than_places_all_finish() {
     for stream in streams {
         assert!(collect(stream).usage.completion_tokens <= 12);
     }
-    let status = engine.status();
-    assert_eq!((status.waiting, status.running), (0, 0));
+    eventually("an idle engine", || {
+        let status = engine.status();
+        (status.waiting, status.running) == (0, 0)
+    });
 }
