@@ -18,10 +18,14 @@ import numpy_llama
 
 @torch.no_grad()
 def logits(directory, tokens):
-    """[T, vocab] in float32, whatever type the weights are stored in."""
-    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
-    )
+    """[T, vocab] in float32, whatever type the weights are stored in; MXFP4 as transformers dequantises it."""
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "output_loading_info": True}
+    config = transformers.AutoConfig.from_pretrained(directory)
+    if config.model_type == "gpt_oss":
+        options["experts_implementation"] = "eager"
+    if getattr(config, "quantization_config", None):
+        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(directory, **options)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading.get(problem):
             raise ValueError(f"{directory}: transformers reports {problem}: {sorted(map(str, loading[problem]))}")

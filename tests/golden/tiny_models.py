@@ -3,7 +3,7 @@
 What they are for: structure that SmolLM2 does not have. GQA with three query heads per group, odd FFN and vocabulary
 sizes, an FFN that is no multiple of any block, tied and untied heads, a head_dim that is not hidden / heads, Llama 3's
 rope scaling with its bend inside the text (in the config's older spelling, which the released files have), q/k/v
-biases, weights stored in f32, f16 and bf16.
+biases, weights stored in f32, f16 and bf16. tiny_gpt_oss.py does the same for gpt-oss.
 
 Per case: NAME/config.json and NAME/model.safetensors, and NAME.logits.safetensors with
   tokens [300] i32, positions [P] i32, logits [P, vocab] f32 (transformers, f32, eager attention, the stored weights)
@@ -49,6 +49,7 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+QWEN2_ROPE = {"rope_type": "default", "rope_theta": 1_000_000.0}
 CASES = {
     "llama-tied-f32": (transformers.LlamaConfig, torch.float32, {"tie_word_embeddings": True, "rope_parameters": PLAIN_ROPE}),
     "llama-llama3-rope-bf16": (transformers.LlamaConfig, torch.bfloat16, {"tie_word_embeddings": False, "rope_parameters": LLAMA3_ROPE}),
@@ -60,8 +61,14 @@ CASES = {
     "qwen2-bias-bf16": (
         transformers.Qwen2Config,
         torch.bfloat16,
-        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}},
+        {"tie_word_embeddings": True, "rope_parameters": QWEN2_ROPE},
     ),
+    "llama-llama3-rope-tied-bf16": (
+        transformers.LlamaConfig,
+        torch.bfloat16,
+        {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE},
+    ),
+    "qwen2-untied-bf16": (transformers.Qwen2Config, torch.bfloat16, {"tie_word_embeddings": False, "rope_parameters": QWEN2_ROPE}),
 }
 
 
@@ -89,7 +96,6 @@ def use_older_spelling(path):
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-@torch.no_grad()
 def make(name, seed, out):
     config_type, dtype, overrides = CASES[name]
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +108,12 @@ def make(name, seed, out):
     (directory / "generation_config.json").unlink(missing_ok=True)
     if overrides["rope_parameters"] is LLAMA3_ROPE:
         use_older_spelling(directory / "config.json")
+    write_golden(out, name, generator)
 
+
+def write_golden(out, name, generator):
+    """Draws tokens and writes transformers' logits of them for the directory out / name."""
+    directory = out / name
     tokens = torch.randint(3, SHAPE["vocab_size"], (TOKENS,), generator=generator)
     # Loaded anew: casting the model back would keep buffers (RoPE's frequencies) rounded to the stored type.
     logits = check_transformers.logits(directory, tokens.tolist())[POSITIONS]

@@ -11,4 +11,5 @@ mod smollm2_llama_cpp;
 mod smollm2_logits;
 mod smollm2_perplexity;
 mod smollm2_tokenizer;
+mod tiny_logits;
 mod tiny_models;
