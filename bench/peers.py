@@ -90,7 +90,8 @@ def build(arguments):
 def peer_version(cache):
     version = f"llama.cpp as vendored in {PACKAGE} {VERSION}"
     settings = (binaries(cache).parent / "CMakeCache.txt").read_text()
-    return f"{version}, built without AMX" if "-U__AMX_INT8__" in settings else version
+    without = "-U__AMX_INT8__" in settings or {"GGML_NATIVE:BOOL=OFF", "GGML_AMX_INT8:BOOL=OFF"} <= set(settings.split("\n"))
+    return f"{version}, built without AMX" if without else version
 
 
 def machine_cpu_seconds():
