@@ -5,8 +5,9 @@ From: the same GGUF, text and ids as smollm2_reference.py (run that first). Writ
   smollm2-llama-cpp.safetensors   the first 512 tokens in one batch, one thread, KV cache f16 (its default):
       tokens [512] i32, top_ids [512,64] u16, top_log_probs [512,64] f32 (nats, largest first; normalised over the
       whole vocabulary)
-  smollm2-llama-cpp.json          llama-perplexity's own figure for the text (-c 512), its command and version; mean KL
-      of transformers' float32 distribution from llama.cpp's over the whole vocabulary, and of the coarse one below
+  smollm2-llama-cpp.json          llama-perplexity's own figure for the text's first four chunks of 512 (the tokens of
+      smollm2-perplexity.json), its command and version; mean KL of transformers' float32 distribution from llama.cpp's
+      over the whole vocabulary, and of the coarse one below
 
 KL over whole vocabularies needs 100 MB of logits. The golden therefore has the 64 largest of llama.cpp's; the *coarse*
 KL treats all other ids as one outcome. It is never above the true one; both figures here say how near it is.
@@ -103,10 +104,11 @@ def coarse(log_probs, ids):
 
 
 def perplexity(libraries, model, text):
-    command = ["llama-perplexity", "-m", model, "-f", text, "-c", "512", "-b", "512", "-t", str(THREADS)]
+    options = ["-c", "512", "-b", "512", "--chunks", "4", "-t", str(THREADS)]
+    command = ["llama-perplexity", "-m", model, "-f", text, *options]
     done = subprocess.run([libraries / command[0], *map(str, command[1:])], capture_output=True, text=True, check=True)
     found = re.search(r"Final estimate: PPL = ([0-9.]+) \+/- ([0-9.]+)", done.stdout + done.stderr)
-    return {"perplexity": float(found[1]), "stderr": float(found[2]), "command": "llama-perplexity -c 512 -b 512 -t 1"}
+    return {"perplexity": float(found[1]), "stderr": float(found[2]), "command": " ".join([command[0], *options])}
 
 
 def main():

@@ -13,7 +13,8 @@ data/sotu-test.txt (make_text.py says what that is). Writes to --out:
   smollm2-tokens.json           the ids of the whole text, the SHA-256 of the text and of the GGUF
   smollm2-greedy.json           five prompts, their ids, and 64 greedy ids each with the margin of every choice
                                 (largest logit less the second: a divergence at a tiny margin is not an error)
-  smollm2-perplexity.json       the text's perplexity in llama.cpp's and Hugging Face's conventions, as defined below
+  smollm2-perplexity.json       perplexity of the text's first 2048 tokens in llama.cpp's and Hugging Face's conventions,
+                                as defined below; windows of 1024, so that they overlap
 
 Relative logit error at a position = max |a - b| over the ids compared, divided by max_abs. A model's is the largest
 over the positions.
@@ -41,6 +42,7 @@ LOGIT_POSITIONS = 512
 FIXED_IDS = 48
 GREEDY_TOKENS = 64
 PIECE = 512
+PERPLEXITY_TOKENS = 2048
 PARTS = ("logits", "greedy", "perplexity")
 PROMPTS = [
     {"name": "capital", "text": "The capital of France is"},
@@ -177,11 +179,11 @@ def main():
     if "greedy" in arguments.parts:
         write_json(arguments.out / "smollm2-greedy.json", greedy_golden(model, tokenizer, metadata))
     if "perplexity" in arguments.parts:
+        scored = tokens[:PERPLEXITY_TOKENS]
         figures = {
-            "tokens": len(tokens),
-            "bytes": len(text.encode()),
-            "llama_cpp": [llama_cpp_perplexity(model, tokens, 512)],
-            "hugging_face": [hugging_face_perplexity(model, tokens, window, 512) for window in (1024, 2048, 8192)],
+            "tokens": len(scored),
+            "llama_cpp": llama_cpp_perplexity(model, scored, 512),
+            "hugging_face": hugging_face_perplexity(model, scored, 1024, 512),
         }
         write_json(arguments.out / "smollm2-perplexity.json", figures)
 

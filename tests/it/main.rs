@@ -15,6 +15,7 @@ mod http;
 mod live_pruning;
 mod metrics;
 mod openai_client;
+mod perplexity;
 mod program;
 mod pruned_logits;
 mod running_host;

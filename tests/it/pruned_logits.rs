@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::{program, smollm2, synthetic};
 
 /// How far float32 may be from float64: the largest relative logit error.
@@ -16,7 +18,7 @@ fn a_pruned_synthetic_model_gives_the_same_logits_elsewhere() {
     let Some(python) = program::named_by("ESPALIER_TEST_PYTHON") else { return };
     let folder = tempfile::tempdir().unwrap();
     let model = synthetic::model(folder.path(), 3);
-    let pruned = prune(&model, folder.path(), "0.7");
+    let pruned = prune(&model, folder.path(), "head,ffn-channel", "0.7");
     agree(&python, &pruned, folder.path(), 1..120);
 }
 
@@ -26,12 +28,30 @@ fn a_pruned_real_model_gives_the_same_logits_elsewhere() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let pruned = prune(&model, folder.path(), "0.75");
+    let pruned = prune(&model, folder.path(), "head,ffn-channel", "0.75");
+    agree(&python, &pruned, folder.path(), 1_000..1_048);
+}
+
+#[test]
+fn a_real_model_of_fewer_heads_gives_the_same_logits_elsewhere() {
+    let (Some(python), Some(model)) = (program::named_by("ESPALIER_TEST_PYTHON"), smollm2::path()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pruned = prune(&model, folder.path(), "head", "0.951");
+    let config = fs::read_to_string(pruned.join("config.json")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    // One query head of each group of three goes; what is left no longer spans the hidden size of 576.
+    let expected = [("num_attention_heads", 6), ("num_key_value_heads", 3), ("head_dim", 64)];
+    for (field, count) in expected {
+        assert_eq!(config[field], count, "{field} in {config}");
+    }
+    assert_eq!((&config["hidden_size"], &config["intermediate_size"]), (&json!(576), &json!(1536)));
     agree(&python, &pruned, folder.path(), 1_000..1_048);
 }
 
 /// Prunes on a little text with the built policy.
-fn prune(model: &Path, folder: &Path, keep: &str) -> PathBuf {
+fn prune(model: &Path, folder: &Path, units: &str, keep: &str) -> PathBuf {
     let text = folder.join("calibration.txt");
     fs::write(&text, "Four score and seven years ago our fathers brought forth a new nation. ".repeat(60))
         .unwrap();
@@ -44,7 +64,7 @@ fn prune(model: &Path, folder: &Path, keep: &str) -> PathBuf {
         "--policy",
         policy.to_str().unwrap(),
         "--units",
-        "head,ffn-channel",
+        units,
         "--keep",
         keep,
         "--calibration",

@@ -73,41 +73,6 @@ pub struct Message {
     pub content: String,
 }
 
-/// `smollm2-perplexity.json`
-#[derive(Deserialize)]
-pub struct Perplexities {
-    /// Tokens of the text.
-    pub tokens: usize,
-    /// llama.cpp's convention: disjoint chunks, second halves scored.
-    pub llama_cpp: Vec<ChunkedPerplexity>,
-    /// Hugging Face's convention: overlapping windows.
-    pub hugging_face: Vec<StridedPerplexity>,
-}
-
-/// A figure in llama.cpp's convention.
-#[derive(Deserialize)]
-pub struct ChunkedPerplexity {
-    /// Tokens per chunk.
-    pub context: usize,
-    /// exp of the mean negative log-likelihood.
-    pub perplexity: f64,
-    /// Number of tokens scored.
-    pub scored_tokens: usize,
-}
-
-/// A figure in Hugging Face's convention.
-#[derive(Deserialize)]
-pub struct StridedPerplexity {
-    /// Tokens per window.
-    pub window: usize,
-    /// Tokens from one window's start to the next.
-    pub stride: usize,
-    /// exp of the mean negative log-likelihood.
-    pub perplexity: f64,
-    /// Number of tokens scored.
-    pub scored_tokens: usize,
-}
-
 /// Reads one of the JSON files above.
 ///
 /// # Errors

@@ -9,7 +9,6 @@ mod loaded;
 mod smollm2_greedy;
 mod smollm2_llama_cpp;
 mod smollm2_logits;
-mod smollm2_perplexity;
 mod smollm2_tokenizer;
 mod tiny_logits;
 mod tiny_models;
