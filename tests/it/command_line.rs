@@ -37,6 +37,7 @@ fn every_command_explains_itself() {
         "prune",
         "evaluate",
         "export",
+        "quantize",
         "synth",
         "component",
         "model",

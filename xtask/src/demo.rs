@@ -70,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace, once: bool) -> Result<()> {
     export
         .args(["export", "--model"])
         .arg(model::path(workspace))
-        .args(["--format", "hf", "--out"])
+        .args(["--format", "hf", "--dtype", "bf16", "--out"])
         .arg(&baseline);
     process::output("export the unpruned model", &mut export)?;
 

@@ -3,6 +3,7 @@
 mod admin;
 mod commands;
 mod component_file;
+mod copy;
 mod device;
 mod progress_bar;
 #[cfg(test)]

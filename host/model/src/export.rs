@@ -1,97 +1,120 @@
-//! A checkpoint in another file format.
+//! A checkpoint in another file format or other number formats.
+//!
+//! A tensor that keeps its format keeps its bytes. The writers give the rest: one tensor in memory at a time (two where
+//! HF stores two in one), the disk asked beforehand, and an output that appears complete or not at all.
+
+#![deny(clippy::indexing_slicing)]
+
+mod formats;
+mod report;
+mod requantize;
 
 use std::path::Path;
 
 use espalier_kernels::WeightFormat;
 
+use self::formats::{gguf_format, hugging_face_format};
+pub use self::report::{ConversionReport, FormatChange};
+pub(crate) use self::requantize::requantize;
 use crate::checkpoint::{Checkpoint, CheckpointFormat};
 use crate::error::ModelError;
 use crate::gguf::write_gguf;
 use crate::hugging_face::write_hugging_face;
-use crate::stored_tensor::StoredTensor;
+use crate::stored_tensor::{StoredTensor, tensor_bytes};
 use crate::tensor_plan::TensorPlan;
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// What a copy is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// Its file format.
+    pub container: CheckpointFormat,
+    /// Its number format; `None` keeps the checkpoint's as far as the container has it.
+    ///
+    /// MXFP4 goes to the experts of a model that has some and changes nothing else. Else a format goes to all matrices in
+    /// a GGUF file, except that MXFP4 spares the embedding and the head; and to all tensors of an HF directory. Norms,
+    /// biases, sinks and routers of a GGUF file are f32, the only form that ggml has for what is done with them.
+    pub format: Option<WeightFormat>,
+}
 
-/// Writes `checkpoint` as an HF directory. With a `format`, all weights get it, except that MXFP4 is for gpt-oss's
-/// experts alone. What gets none keeps the format and the bytes that it has where such a directory can hold them, and
-/// becomes bf16 where it can't. The vectors that GGUF has in f32 get back the embedding's format if that changes no
-/// value, so that a model which went into GGUF comes out of it the same.
+/// Writes `checkpoint` to `out`, telling `progress` how many bytes of how many are done.
+///
+/// An HF directory becomes bf16 where it can't hold the checkpoint's own format. The vectors that GGUF has in f32 get back the
+/// embedding's format there if that changes no value, so that a model which went into GGUF comes out of it the same.
 ///
 /// # Errors
-/// See [`write_hugging_face`]; also an f16 that would overflow, by the tensor's name.
+/// `out` exists; a format that nothing is quantised to, or that the container or the model has no place for; rows that
+/// aren't whole blocks of it; an f16 that would overflow or a block with NaN in it, by the tensor's name; too little
+/// space on the disk; I/O.
+pub fn convert(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    conversion: Conversion,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ConversionReport, ModelError> {
+    let plans = plans(checkpoint, conversion)?;
+    let files = checkpoint.tokenizer_files()?;
+    let sizes = plans.iter().map(|plan| tensor_bytes(&plan.name, plan.format, &plan.shape));
+    let total: u64 = sizes.sum::<Result<_, _>>()?;
+    let mut report = ConversionReport::default();
+    let mut done = 0;
+    let mut produce = |plan: &TensorPlan| {
+        let source = checkpoint.tensor(&plan.name)?;
+        let bytes = if source.format == plan.format {
+            report.kept(source);
+            source.bytes()?.as_slice().to_vec()
+        } else {
+            let (bytes, error) =
+                requantize(&source.name, source.format, source.bytes()?.as_slice(), plan.format)?;
+            report.changed(source, plan.format, error);
+            bytes
+        };
+        done += bytes.len() as u64;
+        progress(done, total);
+        Ok(bytes)
+    };
+    match conversion.container {
+        CheckpointFormat::Gguf => write_gguf(out, checkpoint.spec(), &files, &plans, &mut produce)?,
+        CheckpointFormat::HuggingFace => {
+            write_hugging_face(out, checkpoint.spec(), &files, &plans, &mut produce)?;
+        }
+    }
+    Ok(report)
+}
+
+/// [`convert`] to an HF directory.
+///
+/// # Errors
+/// See there.
 pub fn export_hugging_face(
     checkpoint: &Checkpoint,
     out: &Path,
     format: Option<WeightFormat>,
 ) -> Result<(), ModelError> {
-    let narrow = checkpoint.tensor(EMBEDDING)?.format;
-    let narrows = checkpoint.format() == CheckpointFormat::Gguf && narrow != WeightFormat::F32;
-    let target = |tensor: &StoredTensor| match (format, tensor.format) {
-        (Some(WeightFormat::Mxfp4), _) | (None, WeightFormat::Mxfp4) if is_expert(tensor) => {
-            WeightFormat::Mxfp4
-        }
-        (None, WeightFormat::F32) if narrows && !is_matrix(tensor) && is_exact(tensor, narrow) => narrow,
-        (None | Some(WeightFormat::Mxfp4), WeightFormat::F32 | WeightFormat::F16) => tensor.format,
-        (None | Some(WeightFormat::Mxfp4), _) => WeightFormat::Bf16,
-        (Some(format), _) => format,
-    };
-    let plans = plans(checkpoint, target);
-    let files = checkpoint.tokenizer_files()?;
-    write_hugging_face(out, checkpoint.spec(), &files, &plans, &mut |plan| {
-        checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
-    })
+    let conversion = Conversion { container: CheckpointFormat::HuggingFace, format };
+    convert(checkpoint, out, conversion, &mut |_, _| {}).map(drop)
 }
 
-/// Writes `checkpoint` as a GGUF file. Without a `format`, matrices keep theirs and their bytes; with one, all get it,
-/// except that MXFP4 is for the experts alone in a model that has some. Norms, biases, sinks and routers always become
-/// f32, the only form that ggml has for what is done with them.
+/// [`convert`] to a GGUF file.
 ///
 /// # Errors
-/// See [`write_gguf`]; also a format that nothing is quantised to, or rows that aren't whole blocks of it.
+/// See there.
 pub fn export_gguf(
     checkpoint: &Checkpoint,
     out: &Path,
     format: Option<WeightFormat>,
 ) -> Result<(), ModelError> {
-    let has_experts = checkpoint.spec().layers.iter().any(|layer| layer.experts.is_some());
-    let target = |tensor: &StoredTensor| match format {
-        _ if !is_matrix(tensor) => WeightFormat::F32,
-        Some(WeightFormat::Mxfp4) if has_experts && !is_expert(tensor) => tensor.format,
-        Some(format) => format,
-        None => tensor.format,
+    let conversion = Conversion { container: CheckpointFormat::Gguf, format };
+    convert(checkpoint, out, conversion, &mut |_, _| {}).map(drop)
+}
+
+fn plans(checkpoint: &Checkpoint, conversion: Conversion) -> Result<Vec<TensorPlan>, ModelError> {
+    let format_of = match conversion.container {
+        CheckpointFormat::Gguf => gguf_format(checkpoint, conversion.format)?,
+        CheckpointFormat::HuggingFace => hugging_face_format(checkpoint, conversion.format)?,
     };
-    let plans = plans(checkpoint, target);
-    let files = checkpoint.tokenizer_files()?;
-    write_gguf(out, checkpoint.spec(), &files, &plans, &mut |plan| {
-        checkpoint.tensor(&plan.name)?.bytes_in(plan.format)
-    })
-}
-
-/// Whether ggml may have the tensor in another format than f32.
-fn is_matrix(tensor: &StoredTensor) -> bool {
-    tensor.shape.len() > 1 && tensor.name.ends_with(".weight") && !tensor.name.ends_with(".mlp.router.weight")
-}
-
-/// Whether every value has an exact counterpart in f16 or bf16.
-fn is_exact(tensor: &StoredTensor, format: WeightFormat) -> bool {
-    let Ok(values) = tensor.to_f32() else { return false };
-    match format {
-        WeightFormat::F16 => values.iter().all(|&value| half::f16::from_f32(value).to_f32() == value),
-        WeightFormat::Bf16 => values.iter().all(|&value| half::bf16::from_f32(value).to_f32() == value),
-        _ => false,
-    }
-}
-
-/// Whether a tensor is a weight matrix of experts.
-fn is_expert(tensor: &StoredTensor) -> bool {
-    tensor.name.contains(".mlp.experts.") && tensor.name.ends_with(".weight")
-}
-
-fn plans(checkpoint: &Checkpoint, target: impl Fn(&StoredTensor) -> WeightFormat) -> Vec<TensorPlan> {
     let plan = |tensor: &StoredTensor| {
         let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        TensorPlan { name, format: target(tensor), shape }
+        TensorPlan { name, format: format_of(tensor), shape }
     };
-    checkpoint.tensors().map(plan).collect()
+    Ok(checkpoint.tensors().map(plan).collect())
 }

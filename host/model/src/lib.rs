@@ -27,7 +27,7 @@ mod tokenizer;
 pub use chat::{ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use error::ModelError;
-pub use export::{export_gguf, export_hugging_face};
+pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};
 pub use forward::{ForwardBatch, LogitRows, LogitSink};
 pub use gguf::write_gguf;
 pub use hugging_face::write_hugging_face;

@@ -2,9 +2,10 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize, quantize};
+use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize};
 
 use crate::error::ModelError;
+use crate::export::requantize;
 use crate::layout::Layout;
 
 /// A named tensor whose bytes are, as a rule, a window into the memory-mapped file.
@@ -107,25 +108,14 @@ impl StoredTensor {
     /// The bytes of the same values in `format`; a copy of its own if it has that format.
     ///
     /// # Errors
-    /// A format that nothing is quantised to, or a value beyond f16's 65504.
+    /// A format that nothing is quantised to, rows that aren't whole blocks of it, or a value that it would lose: beyond
+    /// f16's 65504, or not finite in a block.
     pub fn bytes_in(&self, format: WeightFormat) -> Result<Vec<u8>, ModelError> {
         if self.format == format {
             return Ok(self.bytes()?.as_slice().to_vec());
         }
-        let values = self.to_f32()?;
-        if format == WeightFormat::F16 {
-            let largest = half::f16::MAX.to_f32();
-            if let Some(value) = values.iter().find(|value| value.is_finite() && value.abs() > largest) {
-                let what = format!("f16 for tensor {}: the value", self.name);
-                return Err(ModelError::unsupported(
-                    what,
-                    value,
-                    format!("up to {largest}; bf16 has the range"),
-                ));
-            }
-        }
-        let mut bytes = Vec::new();
-        quantize(format, &values, &mut bytes)?;
+        tensor_bytes(&self.name, format, &self.shape)?;
+        let (bytes, _) = requantize(&self.name, self.format, self.bytes()?.as_slice(), format)?;
         Ok(bytes)
     }
 

@@ -9,6 +9,7 @@ mod inspect;
 mod logits;
 mod model;
 mod prune;
+mod quantize;
 mod serve;
 mod synth;
 
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     /// Write the same model in another file format.
     Export(export::Args),
+    /// Write the same model with weights of fewer bits, and report their error.
+    Quantize(quantize::Args),
     /// Write a model of a given shape with random weights, for tests and benches.
     Synth(synth::Args),
     /// Run the host: OpenAI API, UI, metrics and admin API.
@@ -53,6 +56,7 @@ impl Command {
             Self::Prune(args) => prune::run(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Export(args) => export::run(&args),
+            Self::Quantize(args) => quantize::run(&args),
             Self::Synth(args) => synth::run(&args),
             Self::Serve(args) => serve::run(args),
             Self::Component(args) => component::run(&args),

@@ -23,16 +23,22 @@ pub(super) struct Fusion<'a> {
     form: Form,
 }
 
+/// How sources become what is written. The experts' forms go expert by expert, so that beside the sources there is
+/// never more than one of them in memory.
 #[derive(Clone, Copy)]
 enum Form {
     Same,
     /// Rows in turn, each of this many bytes.
     Alternate(usize),
     /// MXFP4 apart, after taking rows of two sources in turn.
-    SplitMxfp4(usize),
+    SplitMxfp4 {
+        row_bytes: usize,
+        /// Rows of an expert in each source.
+        rows: usize,
+    },
     /// Contracted side first, after taking rows of two sources in turn.
     Transposed {
-        row_bytes: usize,
+        /// Rows of an expert in each source.
         rows: usize,
         columns: usize,
         value_bytes: usize,
@@ -45,25 +51,64 @@ impl Fusion<'_> {
         self.written.iter().map(Planned::bytes).sum()
     }
 
-    /// The bytes of each tensor in `written`, from those of each source.
-    pub(super) fn fuse(&self, produced: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        let in_turn = |row_bytes: usize| match produced.as_slice() {
-            [gate, up] => alternate(gate, up, row_bytes),
-            [one] => one.clone(),
-            _ => Vec::new(),
-        };
+    /// Hands the bytes of each tensor in `written`, one after the other, to `write`, from those of each source.
+    pub(super) fn fuse(
+        &self,
+        produced: &[Vec<u8>],
+        write: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
         match self.form {
-            Form::Same => produced,
-            Form::Alternate(row_bytes) => vec![in_turn(row_bytes)],
-            Form::SplitMxfp4(row_bytes) => {
-                let (blocks, scales) = split_mxfp4(&in_turn(row_bytes));
-                vec![blocks, scales]
+            Form::Same => produced.iter().try_for_each(|bytes| write(bytes)),
+            Form::Alternate(row_bytes) => {
+                let sources: Vec<&[u8]> = produced.iter().map(Vec::as_slice).collect();
+                write(&in_turn(&sources, row_bytes))
             }
-            Form::Transposed { row_bytes, rows, columns, value_bytes } => {
-                transpose(&in_turn(row_bytes), rows, columns, value_bytes, Stride::ALL).into_iter().collect()
+            Form::SplitMxfp4 { row_bytes, rows } => {
+                let mut all_scales = Vec::new();
+                for expert in experts_of(produced, rows * row_bytes) {
+                    let (blocks, scales) = split_mxfp4(&in_turn(&expert, row_bytes));
+                    write(&blocks)?;
+                    all_scales.extend(scales);
+                }
+                write(&all_scales)
+            }
+            Form::Transposed { rows, columns, value_bytes } => {
+                let row_bytes = columns * value_bytes;
+                for expert in experts_of(produced, rows * row_bytes) {
+                    let joined = in_turn(&expert, row_bytes);
+                    let stored_rows = rows * produced.len();
+                    let turned = transpose(&joined, stored_rows, columns, value_bytes, Stride::ALL);
+                    let turned = turned.ok_or_else(|| {
+                        let name = self.written.first().map_or("experts", |tensor| tensor.name.as_str());
+                        let expected = format!("{stored_rows} rows of {columns} values");
+                        let found = format!("{} bytes", joined.len());
+                        ModelError::argument(format!("an expert of tensor {name}"), found, expected)
+                    })?;
+                    write(&turned)?;
+                }
+                Ok(())
             }
         }
     }
+}
+
+/// Rows of the sources in turn.
+fn in_turn(sources: &[&[u8]], row_bytes: usize) -> Vec<u8> {
+    match sources {
+        [gate, up] => alternate(gate, up, row_bytes),
+        [one] => one.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// For each expert its bytes in each source.
+fn experts_of(sources: &[Vec<u8>], expert_bytes: usize) -> impl Iterator<Item = Vec<&[u8]>> {
+    let expert_bytes = expert_bytes.max(1);
+    let count = sources.first().map_or(0, |source| source.len() / expert_bytes);
+    (0..count).map(move |expert| {
+        let range = expert * expert_bytes..(expert + 1) * expert_bytes;
+        sources.iter().map(|source| source.get(range.clone()).unwrap_or_default()).collect()
+    })
 }
 
 /// The contents of the files for a plan that the spec agrees with.
@@ -110,20 +155,17 @@ fn experts(sources: Vec<&TensorPlan>, name: String, bias: bool) -> Result<Fusion
             (vec![written], Form::Alternate(dtype.bytes()))
         }
         &[experts, rows, columns] if plan.format == WeightFormat::Mxfp4 => {
-            let rows = rows * parts;
-            let blocks = columns / BLOCK;
+            let (all_rows, blocks) = (rows * parts, columns / BLOCK);
             let written = vec![
-                planned(format!("{name}_blocks"), Dtype::U8, vec![experts, rows, blocks, BLOCK_BYTES]),
-                planned(format!("{name}_scales"), Dtype::U8, vec![experts, rows, blocks]),
+                planned(format!("{name}_blocks"), Dtype::U8, vec![experts, all_rows, blocks, BLOCK_BYTES]),
+                planned(format!("{name}_scales"), Dtype::U8, vec![experts, all_rows, blocks]),
             ];
-            (written, Form::SplitMxfp4(plan.format.row_bytes(columns)?))
+            (written, Form::SplitMxfp4 { row_bytes: plan.format.row_bytes(columns)?, rows })
         }
         &[experts, rows, columns] => {
             let dtype = dtype(plan)?;
-            let (rows, value_bytes) = (rows * parts, dtype.bytes());
-            let row_bytes = columns * value_bytes;
-            let written = vec![planned(name, dtype, vec![experts, columns, rows])];
-            (written, Form::Transposed { row_bytes, rows, columns, value_bytes })
+            let written = vec![planned(name, dtype, vec![experts, columns, rows * parts])];
+            (written, Form::Transposed { rows, columns, value_bytes: dtype.bytes() })
         }
         shape => {
             return Err(ModelError::argument(

@@ -100,11 +100,9 @@ fn write_weights(
         let entries = || shard.iter().flat_map(|fusion| &fusion.written);
         let mut writer = ShardWriter::create(&directory.join(&file), entries())?;
         for fusion in shard {
-            let produced =
-                fusion.sources.iter().map(|plan| checked(plan, produce(plan)?)).collect::<Result<_, _>>()?;
-            for bytes in fusion.fuse(produced) {
-                writer.write(&bytes)?;
-            }
+            let produced = fusion.sources.iter().map(|plan| checked(plan, produce(plan)?));
+            let produced = produced.collect::<Result<Vec<_>, _>>()?;
+            fusion.fuse(&produced, &mut |bytes| writer.write(bytes))?;
         }
         writer.finish()?;
         weight_map.extend(entries().map(|entry| (entry.name.clone(), file.clone().into())));

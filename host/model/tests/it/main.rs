@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod chat_templates;
+mod conversion;
 mod damaged_files;
 mod format_round_trips;
 mod gpt_oss;
