@@ -3,6 +3,8 @@
 //! All functions here move bytes and change none: a tensor that goes from one file format into another and back is
 //! the same as before.
 
+use std::ops::Range;
+
 use espalier_kernels::Bytes;
 
 /// Values, scale byte and all of an MXFP4 block in ggml's form: the scale, then 16 bytes of which byte j holds value
@@ -81,7 +83,9 @@ impl Layout {
     pub(crate) fn bytes(&self, rows: usize) -> Option<Bytes> {
         let gathered = match self {
             Self::Plain(bytes) => return Some(bytes.clone()),
-            Self::InterleavedRows { bytes, heads } => deinterleave_rows(bytes.as_slice(), rows, *heads)?,
+            Self::InterleavedRows { bytes, heads } => {
+                deinterleave_rows(bytes.as_slice(), rows, *heads, 0..rows)?
+            }
             Self::EveryOther { bytes, value_bytes, offset } => bytes
                 .as_slice()
                 .chunks_exact(*value_bytes)
@@ -99,6 +103,40 @@ impl Layout {
         };
         Some(Bytes::from_vec(gathered))
     }
+
+    /// The part with the indices `wanted` of the first side, which has `rows` of them. Memory that is mapped stays
+    /// so, but for interleaved rows, which are gathered. `None` if the sizes don't fit together.
+    pub(crate) fn slice(&self, rows: usize, wanted: Range<usize>) -> Option<Self> {
+        let cut = |bytes: &Bytes| {
+            let row = bytes.len().checked_div(rows).filter(|row| row * rows == bytes.len())?;
+            bytes.slice(wanted.start.checked_mul(row)?..wanted.end.checked_mul(row)?).ok()
+        };
+        Some(match self {
+            Self::Plain(bytes) => Self::Plain(cut(bytes)?),
+            Self::InterleavedRows { bytes, heads } => {
+                let gathered = deinterleave_rows(bytes.as_slice(), rows, *heads, wanted)?;
+                Self::Plain(Bytes::from_vec(gathered))
+            }
+            Self::EveryOther { bytes, value_bytes, offset } => {
+                Self::EveryOther { bytes: cut(bytes)?, value_bytes: *value_bytes, offset: *offset }
+            }
+            Self::SplitMxfp4 { blocks, scales, row_blocks, rows } => Self::SplitMxfp4 {
+                blocks: cut(blocks)?,
+                scales: cut(scales)?,
+                row_blocks: *row_blocks,
+                rows: *rows,
+            },
+            Self::Transposed { bytes, stored_rows, stored_columns, value_bytes, columns } => {
+                Self::Transposed {
+                    bytes: cut(bytes)?,
+                    stored_rows: *stored_rows,
+                    stored_columns: *stored_columns,
+                    value_bytes: *value_bytes,
+                    columns: *columns,
+                }
+            }
+        })
+    }
 }
 
 /// HF's rows as llama.cpp's converter orders them.
@@ -115,16 +153,15 @@ pub(crate) fn interleave_rows(in_order: &[u8], rows: usize, heads: usize) -> Opt
     Some(interleaved)
 }
 
-/// The inverse: per head, even rows first, then odd rows.
-fn deinterleave_rows(stored: &[u8], rows: usize, heads: usize) -> Option<Vec<u8>> {
+/// The inverse, of HF's rows `wanted`: in each head, even stored rows come first, then odd ones.
+fn deinterleave_rows(stored: &[u8], rows: usize, heads: usize, wanted: Range<usize>) -> Option<Vec<u8>> {
     let (head_rows, row_bytes) = head_rows(stored, rows, heads)?;
-    let mut gathered = Vec::with_capacity(stored.len());
-    for head in stored.chunks_exact(head_rows * row_bytes) {
-        for half in [0, 1] {
-            for row in head.chunks_exact(row_bytes).skip(half).step_by(2) {
-                gathered.extend_from_slice(row);
-            }
-        }
+    let half = head_rows / 2;
+    let mut gathered = Vec::with_capacity(wanted.len() * row_bytes);
+    for row in wanted {
+        let (head, inside) = (row / head_rows, row % head_rows);
+        let place = head * head_rows + 2 * (inside % half) + inside / half;
+        gathered.extend_from_slice(stored.get(place * row_bytes..(place + 1) * row_bytes)?);
     }
     Some(gathered)
 }
@@ -241,9 +278,9 @@ mod tests {
         let interleaved = interleave_rows(&in_order, 8, 2).unwrap();
         let rows: Vec<u8> = interleaved.chunks(2).map(|row| row[0]).collect();
         assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(deinterleave_rows(&interleaved, 8, 2).unwrap(), in_order);
+        assert_eq!(deinterleave_rows(&interleaved, 8, 2, 0..8).unwrap(), in_order);
         assert_eq!(interleave_rows(&in_order, 8, 3), None);
-        assert_eq!(deinterleave_rows(&in_order, 8, 0), None);
+        assert_eq!(deinterleave_rows(&in_order, 8, 0, 0..8), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod safetensors;
 mod spec;
 mod stored_tensor;
 mod synth;
+mod tensor_bytes;
 mod tensor_plan;
 mod tokenizer;
 
@@ -30,7 +31,7 @@ pub use error::ModelError;
 pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};
 pub use forward::{ForwardBatch, LogitRows, LogitSink};
 pub use gguf::write_gguf;
-pub use hugging_face::write_hugging_face;
+pub use hugging_face::{ProducePart, Shapes, write_hugging_face, write_hugging_face_in_parts};
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use model::Model;
 pub use probe::{Probe, ProbeSink};
@@ -40,5 +41,6 @@ pub use spec::{
 };
 pub use stored_tensor::StoredTensor;
 pub use synth::{SynthShape, synthesize};
+pub use tensor_bytes::TensorBytes;
 pub use tensor_plan::TensorPlan;
 pub use tokenizer::{EncodeOptions, TextStream, Tokenizer, TokenizerFiles};

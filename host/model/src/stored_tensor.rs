@@ -2,6 +2,8 @@
 
 #![deny(clippy::indexing_slicing)]
 
+use std::ops::Range;
+
 use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize};
 
 use crate::error::ModelError;
@@ -96,6 +98,30 @@ impl StoredTensor {
         })
     }
 
+    /// The part with the indices `wanted` of the first side: rows of a matrix, experts of their matrices, values of a
+    /// vector. Costs no copy where the bytes are in the file as they are here.
+    ///
+    /// # Errors
+    /// A range that is reversed or goes beyond that side.
+    pub fn slice(&self, wanted: Range<usize>) -> Result<Self, ModelError> {
+        let first = self.shape.first().copied().unwrap_or(1);
+        let out_of_range = || {
+            let what = format!("part of tensor {}", self.name);
+            ModelError::argument(what, format!("{wanted:?}"), format!("a range inside 0..{first}"))
+        };
+        // A vector in a block format is one row, which a range of values may cut.
+        let whole_blocks = self.shape.len() > 1 || self.format.block_values() == 1;
+        if wanted.start > wanted.end || wanted.end > first || !whole_blocks {
+            return Err(out_of_range());
+        }
+        let layout = self.layout.slice(first, wanted.clone()).ok_or_else(out_of_range)?;
+        let mut shape = self.shape.clone();
+        if let Some(side) = shape.first_mut() {
+            *side = wanted.len();
+        }
+        Self::with_layout(self.name.clone(), self.format, shape, layout)
+    }
+
     /// The tensor as a matrix for the kernels.
     ///
     /// # Errors
@@ -155,8 +181,57 @@ pub(crate) fn tensor_bytes(name: &str, format: WeightFormat, shape: &[usize]) ->
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
+    use crate::layout::Stride;
+
+    #[test]
+    fn parts_are_those_of_the_whole_whatever_the_layout() {
+        let bytes = || Bytes::from_vec((0..=255).collect());
+        let layouts = [
+            (WeightFormat::F16, vec![8, 16], Layout::Plain(bytes())),
+            (WeightFormat::F16, vec![8, 16], Layout::InterleavedRows { bytes: bytes(), heads: 2 }),
+            (
+                WeightFormat::F16,
+                vec![4, 16],
+                Layout::EveryOther { bytes: bytes(), value_bytes: 2, offset: 1 },
+            ),
+            (
+                WeightFormat::F16,
+                vec![4, 8, 4],
+                Layout::Transposed {
+                    bytes: bytes(),
+                    stored_rows: 4,
+                    stored_columns: 8,
+                    value_bytes: 2,
+                    columns: Stride::ALL,
+                },
+            ),
+            (
+                WeightFormat::Mxfp4,
+                vec![2, 2, 64],
+                Layout::SplitMxfp4 {
+                    blocks: bytes(),
+                    scales: Bytes::from_vec((0..16).collect()),
+                    row_blocks: 2,
+                    rows: Stride::UP,
+                },
+            ),
+        ];
+        for (format, shape, layout) in layouts {
+            let tensor = StoredTensor::with_layout("t".into(), format, shape, layout).unwrap();
+            let whole = tensor.bytes().unwrap();
+            let (first, row) = (tensor.shape[0], tensor.byte_len() / tensor.shape[0]);
+            for (start, end) in [(0, first), (1, first), (0, 1), (1, 2), (1, 1)] {
+                let part = tensor.slice(start..end).unwrap();
+                assert_eq!(part.shape[0], end - start);
+                assert_eq!(part.bytes().unwrap().as_slice(), &whole.as_slice()[start * row..end * row]);
+            }
+            let error = tensor.slice(0..first + 1).unwrap_err().to_string();
+            assert!(error.contains("part of tensor t"), "{error}");
+        }
+    }
 
     #[test]
     fn lengths_must_fit_shapes() {

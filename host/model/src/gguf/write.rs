@@ -13,7 +13,7 @@ use super::{tensor_names, tensor_type, vocabulary};
 use crate::error::ModelError;
 use crate::free_space;
 use crate::layout::interleave_rows;
-use crate::spec::{Architecture, ModelSpec, RopeScaling, RopeSpec};
+use crate::spec::{Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
 use crate::stored_tensor::tensor_bytes;
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
@@ -149,6 +149,7 @@ fn rope_factors(spec: &ModelSpec) -> Option<Vec<f32>> {
 
 /// Keys below the architecture's prefix, and what says which that is.
 fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Metadata, ModelError> {
+    require_one_shape_of_experts(spec)?;
     let mut metadata = Metadata::default();
     let prefix = spec.architecture.gguf_name();
     metadata.insert("general.architecture".into(), Value::String(prefix.into()))?;
@@ -206,6 +207,24 @@ fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Met
         put("attention.sliding_window", number("sliding window", window)?)?;
     }
     Ok(metadata)
+}
+
+/// GGUF has one number of experts, and llama.cpp one of heads and channels where there are experts.
+fn require_one_shape_of_experts(spec: &ModelSpec) -> Result<(), ModelError> {
+    let Some(first) = spec.layers.first().filter(|layer| layer.experts.is_some()) else { return Ok(()) };
+    let shape = |layer: &LayerSpec| {
+        let experts = layer.experts.map_or(0, |experts| experts.count);
+        let LayerSpec { heads, kv_heads, ffn_size, .. } = layer;
+        format!("{experts} experts of {ffn_size} channels, {heads} query heads, {kv_heads} key/value heads")
+    };
+    let expected = shape(first);
+    match spec.layers.iter().map(shape).enumerate().find(|(_, found)| *found != expected) {
+        Some((layer, found)) => {
+            let supported = format!("{expected}, as in layer 0");
+            Err(ModelError::unsupported(format!("layer {layer} in GGUF with"), found, supported))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The window, if there is one on every other layer from the first on, which is what gpt-oss means in GGUF.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::Fields;
 use super::rope::rope_from_config;
+use super::{Fields, per_layer};
 use crate::error::ModelError;
 use crate::spec::{Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec};
 use crate::tokenizer::token_ids;
@@ -45,8 +45,9 @@ pub(crate) fn spec_from_config(config: &Map<String, Value>) -> Result<ModelSpec,
         experts: if gpt_oss { Some(experts(fields)?) } else { None },
     };
     let windows = sliding_windows(fields, architecture, layer_count(fields)?)?;
-    let layers =
+    let mut layers: Vec<LayerSpec> =
         windows.into_iter().map(|sliding_window| LayerSpec { sliding_window, ..layer.clone() }).collect();
+    per_layer::read(fields, &mut layers)?;
     let mut eos = token_ids(fields.get("eos_token_id"));
     eos.sort_unstable();
     eos.dedup();

@@ -2,22 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
+use super::per_layer::{self, Shapes};
 use super::rope::rope_scaling_json;
 use crate::error::ModelError;
 use crate::spec::{Activation, Architecture, LayerSpec, ModelSpec};
 
-/// A configuration that transformers loads.
+/// A configuration that transformers loads, or states shapes that only this program reads where those are allowed.
 ///
 /// # Errors
-/// What transformers can't express: layers of unequal shape, Llama heads that don't divide the hidden size, listed
-/// rotary factors.
-pub(super) fn config_json(spec: &ModelSpec, dtype: &str, mxfp4_experts: bool) -> Result<Value, ModelError> {
-    let layer = uniform_layer(spec)?;
-    if spec.architecture == Architecture::Llama && !spec.hidden_size.is_multiple_of(layer.heads) {
-        let expected =
-            format!("a divisor of the hidden size {}, which transformers demands of Llama", spec.hidden_size);
-        return Err(ModelError::unsupported("number of query heads", layer.heads, expected));
+/// What transformers can't express, unless `shapes` allows it: layers of unequal shape, Llama heads that don't divide
+/// the hidden size. Always: listed rotary factors.
+pub(super) fn config_json(
+    spec: &ModelSpec,
+    dtype: &str,
+    mxfp4_experts: bool,
+    shapes: Shapes,
+) -> Result<Value, ModelError> {
+    let not_uniform = per_layer::not_uniform(spec);
+    let states_layers = not_uniform.is_some();
+    match not_uniform {
+        Some(reason) if shapes == Shapes::Uniform => return Err(reason),
+        _ => {}
     }
+    let Some(layer) = spec.layers.first() else { return Err(ModelError::missing("layers", "at least one")) };
     let mut config = json!({
         "architectures": [spec.architecture.class_name()],
         "model_type": spec.architecture.model_type(),
@@ -42,6 +49,9 @@ pub(super) fn config_json(spec: &ModelSpec, dtype: &str, mxfp4_experts: bool) ->
         "torch_dtype": dtype,
     });
     if let Value::Object(config) = &mut config {
+        if states_layers {
+            config.insert(per_layer::FIELD.into(), per_layer::to_json(spec));
+        }
         match spec.architecture {
             Architecture::Qwen2 => config.extend(qwen2_fields(spec)),
             Architecture::GptOss => config.extend(gpt_oss_fields(spec, layer, mxfp4_experts)),
@@ -99,29 +109,6 @@ fn layer_types(spec: &ModelSpec) -> Value {
         if layer.sliding_window.is_some() { "sliding_attention" } else { "full_attention" }
     };
     spec.layers.iter().map(kind).collect()
-}
-
-/// The shape that all layers have.
-fn uniform_layer(spec: &ModelSpec) -> Result<&LayerSpec, ModelError> {
-    let Some(first) = spec.layers.first() else { return Err(ModelError::missing("layers", "at least one")) };
-    let counts = |layer: &LayerSpec| [layer.heads, layer.kv_heads, layer.ffn_size];
-    for (index, layer) in spec.layers.iter().enumerate() {
-        if counts(layer) != counts(first)
-            || layer.attention_bias != first.attention_bias
-            || layer.experts != first.experts
-        {
-            let shape = |layer: &LayerSpec| {
-                format!(
-                    "{} query heads, {} key/value heads, {} channels",
-                    layer.heads, layer.kv_heads, layer.ffn_size
-                )
-            };
-            let expected =
-                format!("{}, as in layer 0: HF's configuration has one shape for all layers", shape(first));
-            return Err(ModelError::unsupported(format!("layer {index} with"), shape(layer), expected));
-        }
-    }
-    Ok(first)
 }
 
 /// The decimal that a person would write: 1e-5 and not 9.999999747378752e-6.

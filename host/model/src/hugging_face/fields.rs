@@ -64,6 +64,18 @@ impl<'a> Fields<'a> {
         texts.map(Some).ok_or_else(|| self.wrong(name, value, "a list of strings"))
     }
 
+    pub(super) fn sizes(self, name: &str) -> Result<Option<Vec<usize>>, ModelError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let size = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
+        let sizes = value.as_array().and_then(|list| list.iter().map(size).collect());
+        sizes.map(Some).ok_or_else(|| self.wrong(name, value, "a list of whole numbers"))
+    }
+
+    /// The names of all fields.
+    pub(super) fn names(self) -> impl Iterator<Item = &'a str> {
+        self.object.keys().map(String::as_str)
+    }
+
     pub(super) fn label(self, name: &str) -> String {
         format!("field {}{name}", self.prefix)
     }

@@ -2,12 +2,14 @@
 //! and up are fused and whose MXFP4 is stored as blocks and scales.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use espalier_kernels::WeightFormat;
 
 use crate::error::ModelError;
 use crate::layout::{Stride, alternate, split_mxfp4, transpose};
 use crate::safetensors::{Dtype, Planned};
+use crate::tensor_bytes::TensorBytes;
 use crate::tensor_plan::TensorPlan;
 
 /// Values of an MXFP4 block, and bytes of its two parts.
@@ -51,26 +53,35 @@ impl Fusion<'_> {
         self.written.iter().map(Planned::bytes).sum()
     }
 
-    /// Hands the bytes of each tensor in `written`, one after the other, to `write`, from those of each source.
+    /// Ranges of the sources' first side that together take at most about `part_bytes`, at least one index each.
+    pub(super) fn parts(&self, part_bytes: u64) -> impl Iterator<Item = Range<usize>> + use<> {
+        let first = self.sources.first().and_then(|plan| plan.shape.first()).copied().unwrap_or(1);
+        let index_bytes = (self.bytes() / first.max(1) as u64).max(1);
+        let step = usize::try_from(part_bytes / index_bytes).unwrap_or(usize::MAX).clamp(1, first.max(1));
+        (0..first).step_by(step).map(move |start| start..(start + step).min(first))
+    }
+
+    /// From the same part of each source: hands the bytes of the first tensor in `written` to `write`, and appends
+    /// those of the second, if there is one, to `second`.
     pub(super) fn fuse(
         &self,
-        produced: &[Vec<u8>],
+        produced: &[TensorBytes],
         write: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
+        second: &mut Vec<u8>,
     ) -> Result<(), ModelError> {
         match self.form {
             Form::Same => produced.iter().try_for_each(|bytes| write(bytes)),
             Form::Alternate(row_bytes) => {
-                let sources: Vec<&[u8]> = produced.iter().map(Vec::as_slice).collect();
+                let sources: Vec<&[u8]> = produced.iter().map(|bytes| &**bytes).collect();
                 write(&in_turn(&sources, row_bytes))
             }
             Form::SplitMxfp4 { row_bytes, rows } => {
-                let mut all_scales = Vec::new();
                 for expert in experts_of(produced, rows * row_bytes) {
                     let (blocks, scales) = split_mxfp4(&in_turn(&expert, row_bytes));
                     write(&blocks)?;
-                    all_scales.extend(scales);
+                    second.extend(scales);
                 }
-                write(&all_scales)
+                Ok(())
             }
             Form::Transposed { rows, columns, value_bytes } => {
                 let row_bytes = columns * value_bytes;
@@ -102,7 +113,7 @@ fn in_turn(sources: &[&[u8]], row_bytes: usize) -> Vec<u8> {
 }
 
 /// For each expert its bytes in each source.
-fn experts_of(sources: &[Vec<u8>], expert_bytes: usize) -> impl Iterator<Item = Vec<&[u8]>> {
+fn experts_of(sources: &[TensorBytes], expert_bytes: usize) -> impl Iterator<Item = Vec<&[u8]>> {
     let expert_bytes = expert_bytes.max(1);
     let count = sources.first().map_or(0, |source| source.len() / expert_bytes);
     (0..count).map(move |expert| {

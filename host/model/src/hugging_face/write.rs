@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use espalier_kernels::WeightFormat;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::config_json::config_json;
 use super::fusion::{Fusion, fusions};
+use super::per_layer::Shapes;
 use super::{
     CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG,
 };
@@ -17,11 +19,15 @@ use crate::free_space;
 use crate::safetensors::ShardWriter;
 use crate::spec::ModelSpec;
 use crate::stored_tensor::tensor_bytes;
+use crate::tensor_bytes::TensorBytes;
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
 
 /// Bytes of tensors in one file, as the hub's own tools cut them.
 const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Bytes that are produced at once where a tensor can be produced in parts.
+const PART_BYTES: u64 = 64 << 20;
 
 /// Writes a model directory, one tensor in memory at a time.
 ///
@@ -40,22 +46,44 @@ pub fn write_hugging_face(
     tensors: &[TensorPlan],
     produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
 ) -> Result<(), ModelError> {
-    write_sharded(directory, spec, files, tensors, SHARD_BYTES, produce)
+    let mut whole = |plan: &TensorPlan, _: Range<usize>| produce(plan).map(TensorBytes::from);
+    write_limited(directory, spec, files, tensors, Shapes::Uniform, u64::MAX, &mut whole)
 }
 
-pub(super) fn write_sharded(
+/// What a tensor's bytes come from: asked for a range of the tensor's first side, it gives the bytes of that part.
+pub type ProducePart<'a> = dyn FnMut(&TensorPlan, Range<usize>) -> Result<TensorBytes, ModelError> + 'a;
+
+/// Like [`write_hugging_face`], but a tensor is produced part by part, in ascending ranges of its first side, so that
+/// memory holds no more than a fixed buffer or one expert, whatever the model's size; and `shapes` may allow layers
+/// that only this program reads.
+///
+/// # Errors
+/// See [`write_hugging_face`].
+pub fn write_hugging_face_in_parts(
     directory: &Path,
     spec: &ModelSpec,
     files: &TokenizerFiles,
     tensors: &[TensorPlan],
-    shard_bytes: u64,
-    produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
+    shapes: Shapes,
+    produce: &mut ProducePart<'_>,
+) -> Result<(), ModelError> {
+    write_limited(directory, spec, files, tensors, shapes, PART_BYTES, produce)
+}
+
+fn write_limited(
+    directory: &Path,
+    spec: &ModelSpec,
+    files: &TokenizerFiles,
+    tensors: &[TensorPlan],
+    shapes: Shapes,
+    part_bytes: u64,
+    produce: &mut ProducePart<'_>,
 ) -> Result<(), ModelError> {
     spec.validate()?;
     spec.check_plan(tensors)?;
     let fusions = fusions(tensors)?;
     let mxfp4 = tensors.iter().any(|plan| plan.format == WeightFormat::Mxfp4);
-    let config = config_json(spec, dtype_name(tensors), mxfp4)?;
+    let config = config_json(spec, dtype_name(tensors), mxfp4, shapes)?;
     let occupied =
         directory.exists() && fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_some());
     if occupied {
@@ -64,7 +92,7 @@ pub(super) fn write_sharded(
     }
     free_space::require(directory, fusions.iter().map(Fusion::bytes).sum())?;
     let partial = Partial::create(directory)?;
-    write_weights(&partial.path, &fusions, shard_bytes, produce)?;
+    write_weights(&partial.path, &fusions, part_bytes, produce)?;
     write_texts(&partial.path, &config, files)?;
     partial.finish(directory)
 }
@@ -84,10 +112,10 @@ fn dtype_name(tensors: &[TensorPlan]) -> &'static str {
 fn write_weights(
     directory: &Path,
     fusions: &[Fusion<'_>],
-    shard_bytes: u64,
-    produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
+    part_bytes: u64,
+    produce: &mut ProducePart<'_>,
 ) -> Result<(), ModelError> {
-    let lengths = shard_lengths(fusions, shard_bytes);
+    let lengths = shard_lengths(fusions, SHARD_BYTES);
     let mut weight_map = Map::new();
     let mut left = fusions;
     for (place, &length) in lengths.iter().enumerate() {
@@ -100,9 +128,15 @@ fn write_weights(
         let entries = || shard.iter().flat_map(|fusion| &fusion.written);
         let mut writer = ShardWriter::create(&directory.join(&file), entries())?;
         for fusion in shard {
-            let produced = fusion.sources.iter().map(|plan| checked(plan, produce(plan)?));
-            let produced = produced.collect::<Result<Vec<_>, _>>()?;
-            fusion.fuse(&produced, &mut |bytes| writer.write(bytes))?;
+            // A second tensor, the scales of MXFP4, follows when all of the first is written.
+            let mut second = Vec::new();
+            for part in fusion.parts(part_bytes) {
+                let sources = fusion.sources.iter();
+                let produced = sources.map(|plan| checked(plan, &part, produce(plan, part.clone())?));
+                let produced = produced.collect::<Result<Vec<_>, _>>()?;
+                fusion.fuse(&produced, &mut |bytes| writer.write(bytes), &mut second)?;
+            }
+            writer.write(&second)?;
         }
         writer.finish()?;
         weight_map.extend(entries().map(|entry| (entry.name.clone(), file.clone().into())));
@@ -115,9 +149,13 @@ fn write_weights(
     Ok(())
 }
 
-/// The bytes, if they are as many as the plan says.
-fn checked(plan: &TensorPlan, bytes: Vec<u8>) -> Result<Vec<u8>, ModelError> {
-    let expected = tensor_bytes(&plan.name, plan.format, &plan.shape)?;
+/// The bytes, if they are as many as the plan says for this part.
+fn checked(plan: &TensorPlan, part: &Range<usize>, bytes: TensorBytes) -> Result<TensorBytes, ModelError> {
+    let mut shape = plan.shape.clone();
+    if let Some(side) = shape.first_mut() {
+        *side = part.len();
+    }
+    let expected = tensor_bytes(&plan.name, plan.format, &shape)?;
     if bytes.len() as u64 == expected {
         return Ok(bytes);
     }

@@ -12,3 +12,4 @@ mod model;
 mod model_directories;
 mod smollm2;
 mod synthetic_models;
+mod uneven_layers;
