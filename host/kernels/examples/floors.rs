@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use espalier_kernels::{
-    AttentionShape, Bytes, Cpu, InstructionSet, KeyValueStore, Matrix, Precision, SequenceSpan, WeightFormat,
-    quantize,
+    AttentionShape, Bytes, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, Matrix, Precision,
+    Product, SequenceSpan, WeightFormat, quantize,
 };
 
 /// (rows, columns) of one layer of SmolLM2-135M; products of one input share a group.
@@ -109,7 +109,7 @@ impl Network {
     }
 
     fn bytes(&self) -> usize {
-        self.groups.iter().flatten().map(|matrix| matrix.bytes().len()).sum()
+        self.groups.iter().flatten().map(|matrix| matrix.byte_len()).sum()
     }
 
     fn values(&self) -> usize {
@@ -122,12 +122,15 @@ impl Network {
         for group in &self.groups {
             let columns = group[0].columns();
             let activations = cpu.activations(&input[..n * columns], columns, precision).unwrap();
-            let mut products: Vec<(&Matrix, &mut [f32])> = group
+            let mut products: Vec<Product> = group
                 .iter()
                 .zip(&mut outputs)
-                .map(|(matrix, output)| (matrix, &mut output[..n * matrix.rows()]))
+                .map(|(weights, output)| {
+                    let output = &mut output[..n * weights.rows()];
+                    Product { weights, input: &activations, rows: 0..n, output }
+                })
                 .collect();
-            cpu.matmul_many(&mut products, &activations).unwrap();
+            cpu.multiply(&mut products).unwrap();
         }
         black_box(outputs);
     }
@@ -136,11 +139,13 @@ impl Network {
 fn attention(cpu: &Cpu, tokens: usize, queries: usize) -> f64 {
     let (heads, kv_heads, head_dim) = (9, 3, 64);
     let blocks: Vec<u32> = (0..tokens.div_ceil(32) as u32).collect();
-    let store = KeyValueStore::new(&[(kv_heads, head_dim)], blocks.len(), 32).unwrap();
+    let size = CacheSize { blocks: blocks.len(), window_blocks: 0, block_tokens: 32 };
+    let store = KeyValueStore::new(&[CacheLayer { kv_heads, head_dim, windowed: false }], size).unwrap();
     let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.125, sliding_window: None, sinks: None };
     let input = vec![0.1; queries * heads * head_dim];
     let mut output = vec![0.0; input.len()];
-    let span = SequenceSpan { blocks: &blocks, first_position: tokens - queries, queries };
+    let span =
+        SequenceSpan { blocks: &blocks, window_blocks: &[], first_position: tokens - queries, queries };
     best(20, || cpu.attention(&shape, &input, &[span], &store, 0, &mut output).unwrap())
 }
 
@@ -175,13 +180,13 @@ fn main() {
     for name in formats.split(',') {
         let Some(format) = WeightFormat::parse(name) else { continue };
         let network = Network::new(&cpu, format);
-        let packing = best(1, || {
-            for matrix in network.groups.iter().flatten() {
-                cpu.pack(
-                    &Matrix::new(format, matrix.rows(), matrix.columns(), matrix.bytes().clone()).unwrap(),
-                );
-            }
-        });
+        let unpacked: Vec<Matrix> = network
+            .groups
+            .iter()
+            .flatten()
+            .map(|matrix| weights(format, matrix.rows(), matrix.columns()))
+            .collect();
+        let packing = best(1, || unpacked.iter().for_each(|matrix| cpu.pack(matrix)));
         packed.push(format!("{name} {:.0} ms", packing * 1e3));
         for precision in [Precision::Exact, Precision::Fast] {
             let decode = best(15, || network.run(&cpu, 1, precision));

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::KernelError;
 
@@ -118,6 +120,21 @@ impl Bytes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
+    }
+
+    /// Tells the operating system that these bytes, if they lie in a mapped file, are not needed for now: their pages
+    /// no longer count as resident. Reading them again maps them again.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &*self.storage {
+            // SAFETY: the map is private, read-only and backed by a file that nothing in this process writes, so that a
+            // page that is dropped comes back from the file with the same content.
+            let released = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.range.start, self.range.len())
+            };
+            // Advice that the system refuses changes nothing but the accounting.
+            drop(released);
+        }
     }
 
     /// Whether they lie in a mapped file rather than in owned memory.

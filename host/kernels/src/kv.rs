@@ -8,45 +8,62 @@ use crate::error::check_length;
 /// Keys of this many tokens lie side by side, so that one vector register holds one component of all of them.
 pub(crate) const KEY_TILE: usize = 16;
 
-/// Shape and place of one layer inside the store.
-#[derive(Copy, Clone, Debug)]
-struct LayerPlace {
-    kv_heads: usize,
-    head_dim: usize,
+/// What one layer stores for each token.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct CacheLayer {
+    /// Key-value heads.
+    pub kv_heads: usize,
+    /// Components of a head.
+    pub head_dim: usize,
+    /// Whether the layer's blocks are the window blocks, which sequences give back or use again as their window moves.
+    pub windowed: bool,
 }
 
-/// Keys and values of every layer, as f32, in `blocks` blocks of `block_tokens` tokens.
+/// How much a store holds.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct CacheSize {
+    /// Blocks of the layers that see every token.
+    pub blocks: usize,
+    /// Blocks of the layers with a sliding window.
+    pub window_blocks: usize,
+    /// Tokens in a block.
+    pub block_tokens: usize,
+}
+
+/// Keys and values of every layer, as f32, in blocks of tokens.
+///
+/// There are two kinds of blocks, each with its own numbers: those of the layers that see every token and those of the
+/// windowed layers.
 ///
 /// Keys are stored by tiles of 16 tokens, component-major inside a tile (`[kv head][tile][component][16]`): a query's
 /// scores against a tile need no sum across a register. Values are stored by token (`[kv head][token][component]`).
 pub struct KeyValueStore {
-    layers: Vec<LayerPlace>,
-    blocks: usize,
-    block_tokens: usize,
+    layers: Vec<CacheLayer>,
+    size: CacheSize,
     /// Per layer, all blocks.
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
 }
 
 impl KeyValueStore {
-    /// Room for `blocks` blocks of `block_tokens` tokens; `layers` gives (KV heads, head dimension) of each layer.
+    /// Room for the blocks of `size` in every layer.
     ///
     /// # Errors
     /// When a dimension is 0, the size overflows or the memory cannot be had.
-    pub fn new(layers: &[(usize, usize)], blocks: usize, block_tokens: usize) -> Result<Self, KernelError> {
-        if block_tokens == 0 || layers.iter().any(|(kv_heads, head_dim)| *kv_heads == 0 || *head_dim == 0) {
-            let reason =
-                format!("blocks of {block_tokens} tokens, layers (KV heads, head dimension) {layers:?}");
+    pub fn new(layers: &[CacheLayer], size: CacheSize) -> Result<Self, KernelError> {
+        let block_tokens = size.block_tokens;
+        if block_tokens == 0 || layers.iter().any(|layer| layer.kv_heads == 0 || layer.head_dim == 0) {
+            let reason = format!("blocks of {block_tokens} tokens, layers {layers:?}");
             return Err(KernelError::Shape { what: "key-value store", reason });
         }
         let mut store = Self {
-            layers: layers.iter().map(|&(kv_heads, head_dim)| LayerPlace { kv_heads, head_dim }).collect(),
-            blocks,
-            block_tokens,
+            layers: layers.to_vec(),
+            size,
             keys: Vec::with_capacity(layers.len()),
             values: Vec::with_capacity(layers.len()),
         };
-        for &(kv_heads, head_dim) in layers {
+        for &layer in layers {
+            let (blocks, CacheLayer { kv_heads, head_dim, .. }) = (store.blocks_of(layer), layer);
             store.keys.push(zeros(&[blocks, kv_heads, head_dim, store.padded_tokens()])?);
             store.values.push(zeros(&[blocks, kv_heads, head_dim, block_tokens])?);
         }
@@ -58,20 +75,24 @@ impl KeyValueStore {
         self.keys.iter().chain(&self.values).map(|values| values.len() * size_of::<f32>()).sum()
     }
 
-    /// Bytes that one block takes over all layers, for sizing a store before it is made.
-    pub fn block_bytes(layers: &[(usize, usize)], block_tokens: usize) -> usize {
+    /// Bytes that one block takes over all windowed layers, or over all others, for sizing a store before it is made.
+    pub fn block_bytes(layers: &[CacheLayer], windowed: bool, block_tokens: usize) -> usize {
         let tokens = block_tokens + block_tokens.next_multiple_of(KEY_TILE);
-        layers.iter().map(|(kv_heads, head_dim)| kv_heads * head_dim * tokens * size_of::<f32>()).sum()
+        layers
+            .iter()
+            .filter(|layer| layer.windowed == windowed)
+            .map(|layer| layer.kv_heads * layer.head_dim * tokens * size_of::<f32>())
+            .sum()
     }
 
     /// Tokens in a block.
     pub fn block_tokens(&self) -> usize {
-        self.block_tokens
+        self.size.block_tokens
     }
 
-    /// Number of blocks.
-    pub fn blocks(&self) -> usize {
-        self.blocks
+    /// Number of blocks of each kind.
+    pub fn size(&self) -> CacheSize {
+        self.size
     }
 
     /// Number of layers.
@@ -92,21 +113,21 @@ impl KeyValueStore {
         keys: &[f32],
         values: &[f32],
     ) -> Result<(), KernelError> {
-        let LayerPlace { kv_heads, head_dim } = self.place(layer)?;
-        let block = self.check_block(block)?;
+        let CacheLayer { kv_heads, head_dim, .. } = self.layer(layer)?;
+        let block = self.check_block(layer, block)?;
         let row = kv_heads * head_dim;
         let tokens = keys.len() / row;
         check_length("the keys to store", keys.len(), tokens * row)?;
         check_length("the values to store", values.len(), keys.len())?;
-        if offset.checked_add(tokens).is_none_or(|end| end > self.block_tokens) {
+        if offset.checked_add(tokens).is_none_or(|end| end > self.size.block_tokens) {
             let found = offset.saturating_add(tokens);
             return Err(KernelError::OutOfRange {
                 what: "a write to a block",
                 found,
-                limit: self.block_tokens,
+                limit: self.size.block_tokens,
             });
         }
-        let (padded, block_tokens) = (self.padded_tokens(), self.block_tokens);
+        let (padded, block_tokens) = (self.padded_tokens(), self.size.block_tokens);
         let (Some(stored_keys), Some(stored_values)) = (self.keys.get_mut(layer), self.values.get_mut(layer))
         else {
             return Ok(());
@@ -131,13 +152,13 @@ impl KeyValueStore {
     /// # Errors
     /// When the layer, the block or the place in it does not exist.
     pub fn read(&self, layer: usize, block: u32, offset: usize) -> Result<(Vec<f32>, Vec<f32>), KernelError> {
-        let LayerPlace { kv_heads, head_dim } = self.place(layer)?;
-        self.check_block(block)?;
-        if offset >= self.block_tokens {
+        let CacheLayer { kv_heads, head_dim, .. } = self.layer(layer)?;
+        self.check_block(layer, block)?;
+        if offset >= self.size.block_tokens {
             return Err(KernelError::OutOfRange {
                 what: "a place in a block",
                 found: offset,
-                limit: self.block_tokens,
+                limit: self.size.block_tokens,
             });
         }
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -149,28 +170,23 @@ impl KeyValueStore {
         Ok((keys, values))
     }
 
-    /// Copies block `from` over block `to` in every layer (copy on write of a shared block).
+    /// What a layer stores.
     ///
     /// # Errors
-    /// When either block does not exist.
-    pub fn copy_block(&mut self, from: u32, to: u32) -> Result<(), KernelError> {
-        let (from, to) = (self.check_block(from)?, self.check_block(to)?);
-        for stored in self.keys.iter_mut().chain(&mut self.values) {
-            let size = stored.len() / self.blocks;
-            stored.copy_within(from * size..(from + 1) * size, to * size);
-        }
-        Ok(())
-    }
-
-    /// (KV heads, head dimension) of a layer.
-    pub(crate) fn layer_shape(&self, layer: usize) -> Result<(usize, usize), KernelError> {
-        self.place(layer).map(|place| (place.kv_heads, place.head_dim))
+    /// When there is no such layer.
+    pub fn layer(&self, layer: usize) -> Result<CacheLayer, KernelError> {
+        let limit = self.layers.len();
+        self.layers.get(layer).copied().ok_or(KernelError::OutOfRange {
+            what: "a cache layer",
+            found: layer,
+            limit,
+        })
     }
 
     /// The 16 keys (`head_dim × 16`) of tile `tile` of a block. The caller has checked layer, block and head.
     #[inline]
     pub(crate) fn key_tile(&self, layer: usize, block: u32, head: usize, tile: usize) -> &[f32] {
-        let LayerPlace { kv_heads, head_dim } = self.layers[layer];
+        let CacheLayer { kv_heads, head_dim, .. } = self.layers[layer];
         let start = ((block as usize * kv_heads + head) * self.padded_tokens() + tile * KEY_TILE) * head_dim;
         &self.keys[layer][start..start + KEY_TILE * head_dim]
     }
@@ -185,31 +201,26 @@ impl KeyValueStore {
         offset: usize,
         tokens: usize,
     ) -> &[f32] {
-        let LayerPlace { kv_heads, head_dim } = self.layers[layer];
-        let start = ((block as usize * kv_heads + head) * self.block_tokens + offset) * head_dim;
+        let CacheLayer { kv_heads, head_dim, .. } = self.layers[layer];
+        let start = ((block as usize * kv_heads + head) * self.size.block_tokens + offset) * head_dim;
         &self.values[layer][start..start + tokens * head_dim]
     }
 
-    fn padded_tokens(&self) -> usize {
-        self.block_tokens.next_multiple_of(KEY_TILE)
-    }
-
-    fn place(&self, layer: usize) -> Result<LayerPlace, KernelError> {
-        let limit = self.layers.len();
-        self.layers.get(layer).copied().ok_or(KernelError::OutOfRange {
-            what: "a cache layer",
-            found: layer,
-            limit,
-        })
-    }
-
-    pub(crate) fn check_block(&self, block: u32) -> Result<usize, KernelError> {
-        let found = block as usize;
-        if found < self.blocks {
+    pub(crate) fn check_block(&self, layer: usize, block: u32) -> Result<usize, KernelError> {
+        let (found, limit) = (block as usize, self.blocks_of(self.layer(layer)?));
+        if found < limit {
             Ok(found)
         } else {
-            Err(KernelError::OutOfRange { what: "a cache block", found, limit: self.blocks })
+            Err(KernelError::OutOfRange { what: "a cache block", found, limit })
         }
+    }
+
+    fn blocks_of(&self, layer: CacheLayer) -> usize {
+        if layer.windowed { self.size.window_blocks } else { self.size.blocks }
+    }
+
+    fn padded_tokens(&self) -> usize {
+        self.size.block_tokens.next_multiple_of(KEY_TILE)
     }
 }
 
@@ -244,46 +255,65 @@ mod tests {
         (start..start + length).map(|value| value as f32).collect()
     }
 
+    fn layer(kv_heads: usize, head_dim: usize) -> CacheLayer {
+        CacheLayer { kv_heads, head_dim, windowed: false }
+    }
+
+    fn store(
+        layers: &[CacheLayer],
+        blocks: usize,
+        block_tokens: usize,
+    ) -> Result<KeyValueStore, KernelError> {
+        KeyValueStore::new(layers, CacheSize { blocks, window_blocks: 1, block_tokens })
+    }
+
     #[test]
     fn tokens_come_back_as_written() {
+        let layers = [layer(2, 4), layer(3, 8)];
         for block_tokens in [1, 5, 16, 20, 32] {
-            let mut store = KeyValueStore::new(&[(2, 4), (3, 8)], 3, block_tokens).unwrap();
-            for layer in 0..2 {
-                let row = [8, 24][layer];
+            let mut store = store(&layers, 3, block_tokens).unwrap();
+            for (layer, row) in [8, 24].into_iter().enumerate() {
                 for offset in 0..block_tokens {
                     store.write(layer, 2, offset, &ramp(offset, row), &ramp(100 + offset, row)).unwrap();
                 }
             }
-            store.copy_block(2, 0).unwrap();
-            for block in [0, 2] {
-                let (keys, values) = store.read(1, block, block_tokens - 1).unwrap();
-                assert_eq!(keys, ramp(block_tokens - 1, 24));
-                assert_eq!(values, ramp(100 + block_tokens - 1, 24));
-            }
+            let (keys, values) = store.read(1, 2, block_tokens - 1).unwrap();
+            assert_eq!((keys, values), (ramp(block_tokens - 1, 24), ramp(100 + block_tokens - 1, 24)));
             assert_eq!(store.read(0, 1, 0).unwrap().0, vec![0.0; 8]);
-            assert_eq!(store.bytes(), 3 * KeyValueStore::block_bytes(&[(2, 4), (3, 8)], block_tokens));
+            assert_eq!(store.bytes(), 3 * KeyValueStore::block_bytes(&layers, false, block_tokens));
         }
     }
 
     #[test]
+    fn windowed_layers_have_blocks_of_their_own() {
+        let layers = [layer(1, 2), CacheLayer { windowed: true, ..layer(1, 2) }];
+        let size = CacheSize { blocks: 5, window_blocks: 2, block_tokens: 16 };
+        let mut store = KeyValueStore::new(&layers, size).unwrap();
+        let bytes = |windowed| KeyValueStore::block_bytes(&layers, windowed, 16);
+        assert_eq!(store.bytes(), 5 * bytes(false) + 2 * bytes(true));
+        store.write(0, 4, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
+        store.write(1, 1, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
+        assert!(store.write(1, 2, 0, &ramp(0, 2), &ramp(0, 2)).is_err());
+    }
+
+    #[test]
     fn several_tokens_are_written_at_once() {
-        let mut store = KeyValueStore::new(&[(1, 2)], 1, 8).unwrap();
+        let mut store = store(&[layer(1, 2)], 1, 8).unwrap();
         store.write(0, 0, 3, &ramp(0, 6), &ramp(10, 6)).unwrap();
         assert_eq!(store.read(0, 0, 4).unwrap(), (ramp(2, 2), ramp(12, 2)));
     }
 
     #[test]
     fn bad_places_are_refused() {
-        let mut store = KeyValueStore::new(&[(1, 2)], 2, 4).unwrap();
-        assert!(store.write(1, 0, 0, &[0.0; 2], &[0.0; 2]).is_err());
-        assert!(store.write(0, 2, 0, &[0.0; 2], &[0.0; 2]).is_err());
-        assert!(store.write(0, 0, 3, &[0.0; 4], &[0.0; 4]).is_err());
-        assert!(store.write(0, 0, 0, &[0.0; 3], &[0.0; 3]).is_err());
-        assert!(store.write(0, 0, 0, &[0.0; 2], &[0.0; 4]).is_err());
-        assert!(store.copy_block(0, 2).is_err());
-        assert!(store.read(0, 0, 4).is_err());
-        assert!(KeyValueStore::new(&[(1, 0)], 2, 4).is_err());
-        assert!(KeyValueStore::new(&[(1 << 30, 1 << 30)], 1 << 20, 16).is_err());
-        assert!(KeyValueStore::new(&[(1 << 20, 1 << 20)], 1 << 10, 16).is_err());
+        let mut small = store(&[layer(1, 2)], 2, 4).unwrap();
+        assert!(small.write(1, 0, 0, &[0.0; 2], &[0.0; 2]).is_err());
+        assert!(small.write(0, 2, 0, &[0.0; 2], &[0.0; 2]).is_err());
+        assert!(small.write(0, 0, 3, &[0.0; 4], &[0.0; 4]).is_err());
+        assert!(small.write(0, 0, 0, &[0.0; 3], &[0.0; 3]).is_err());
+        assert!(small.write(0, 0, 0, &[0.0; 2], &[0.0; 4]).is_err());
+        assert!(small.read(0, 0, 4).is_err());
+        assert!(store(&[layer(1, 0)], 2, 4).is_err());
+        assert!(store(&[layer(1 << 30, 1 << 30)], 1 << 20, 16).is_err());
+        assert!(store(&[layer(1 << 20, 1 << 20)], 1 << 10, 16).is_err());
     }
 }

@@ -16,14 +16,16 @@ mod kv;
 mod matrix;
 mod pool;
 mod quantize;
+mod split_mxfp4;
 mod tensor;
 
 pub use bytes::Bytes;
-pub use cpu::{Activations, AttentionShape, Cpu, InstructionSet, Precision, SequenceSpan};
+pub use cpu::{Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, SequenceSpan};
 pub use dequantize::dequantize;
 pub use error::KernelError;
 pub use format::WeightFormat;
-pub use kv::KeyValueStore;
+pub use kv::{CacheLayer, CacheSize, KeyValueStore};
 pub use matrix::Matrix;
 pub use quantize::quantize;
+pub use split_mxfp4::{SplitMxfp4, join_mxfp4};
 pub use tensor::Tensor;

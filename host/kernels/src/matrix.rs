@@ -1,11 +1,12 @@
 //! A weight matrix: rows of blocks in one of the weight formats.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::cpu::PackedMatrix;
 use crate::dequantize::dequantize;
 use crate::error::check_length;
-use crate::{Bytes, KernelError, WeightFormat};
+use crate::{Bytes, KernelError, SplitMxfp4, WeightFormat};
 
 /// `rows × columns` values, row-major, each row a whole number of blocks. The last dimension is the contraction.
 #[derive(Clone, Debug)]
@@ -14,9 +15,39 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     row_bytes: usize,
-    bytes: Bytes,
+    store: RowStore,
     /// The rearranged copy for fast products, made when the first one needs it and shared by clones.
     packed: Arc<OnceLock<Option<PackedMatrix>>>,
+}
+
+/// How the rows lie in memory.
+#[derive(Clone, Debug)]
+enum RowStore {
+    /// One after the other, blocks in ggml's form.
+    Joined(Bytes),
+    /// As gpt-oss's files hold MXFP4.
+    Split(SplitMxfp4),
+}
+
+/// Blocks of consecutive rows: row `i` has `length` bytes at `i · stride`.
+#[derive(Copy, Clone)]
+pub(crate) struct RowBlocks<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    length: usize,
+}
+
+impl<'a> RowBlocks<'a> {
+    /// The blocks of row `index`, counted from the first one asked for; empty where there is none.
+    #[inline]
+    pub(crate) fn row(self, index: usize) -> &'a [u8] {
+        self.bytes.get(index * self.stride..index * self.stride + self.length).unwrap_or_default()
+    }
+
+    /// Everything from the first row on.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
 }
 
 impl Matrix {
@@ -31,7 +62,17 @@ impl Matrix {
             reason: format!("{rows} × {columns} values overflow the address space"),
         })?;
         check_length("the bytes of a matrix", bytes.len(), expected)?;
-        Ok(Self { format, rows, columns, row_bytes, bytes, packed: Arc::default() })
+        Ok(Self { format, rows, columns, row_bytes, store: RowStore::Joined(bytes), packed: Arc::default() })
+    }
+
+    /// Views MXFP4 whose nibbles and scales lie apart as a matrix of all its rows.
+    ///
+    /// # Errors
+    /// When the sizes overflow the address space.
+    pub fn from_split_mxfp4(split: SplitMxfp4) -> Result<Self, KernelError> {
+        let (format, rows, columns) = (WeightFormat::Mxfp4, split.rows(), split.columns());
+        let row_bytes = format.row_bytes(columns)?;
+        Ok(Self { format, rows, columns, row_bytes, store: RowStore::Split(split), packed: Arc::default() })
     }
 
     /// An `F32` matrix of `values`, row-major.
@@ -57,9 +98,9 @@ impl Matrix {
         self.columns
     }
 
-    /// The storage.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// Bytes of all rows.
+    pub fn byte_len(&self) -> usize {
+        self.rows * self.row_bytes
     }
 
     /// Bytes of the rearranged copy that fast products read; 0 while there is none.
@@ -77,19 +118,39 @@ impl Matrix {
         self.row_bytes
     }
 
-    /// The blocks of row `index`.
-    ///
-    /// # Errors
-    /// When there is no such row.
-    pub fn row(&self, index: usize) -> Result<&[u8], KernelError> {
-        if index >= self.rows {
-            return Err(KernelError::OutOfRange { what: "a matrix row", found: index, limit: self.rows });
+    /// The blocks of `columns`, which begin and end on block borders, of `count` rows from `first` on. Rows that are not
+    /// stored in ggml's form are joined in `buffer`. The caller has checked that there are so many.
+    pub(crate) fn row_blocks<'a>(
+        &'a self,
+        first: usize,
+        count: usize,
+        columns: Range<usize>,
+        buffer: &'a mut Vec<u8>,
+    ) -> RowBlocks<'a> {
+        let block = |column: usize| column / self.format.block_values();
+        let (start, end) = (block(columns.start), block(columns.end));
+        let length = (end - start) * self.format.block_bytes();
+        match &self.store {
+            RowStore::Joined(bytes) => {
+                let start = first * self.row_bytes + start * self.format.block_bytes();
+                let bytes = bytes.as_slice().get(start..).unwrap_or_default();
+                RowBlocks { bytes, stride: self.row_bytes, length }
+            }
+            RowStore::Split(split) => {
+                buffer.clear();
+                (first..first + count).for_each(|row| split.join(row, start..end, buffer));
+                RowBlocks { bytes: buffer, stride: length, length }
+            }
         }
-        Ok(self
-            .bytes
-            .as_slice()
-            .get(index * self.row_bytes..(index + 1) * self.row_bytes)
-            .unwrap_or_default())
+    }
+
+    /// Tells the operating system that the pages of a mapped file that hold the rows are not needed for now. Reading
+    /// them again costs a page fault, no more.
+    pub(crate) fn release(&self) {
+        match &self.store {
+            RowStore::Joined(bytes) => bytes.release(),
+            RowStore::Split(split) => split.release(),
+        }
     }
 
     /// Writes the values of row `index` to `out`, which holds `columns` values.
@@ -97,15 +158,21 @@ impl Matrix {
     /// # Errors
     /// When there is no such row or `out` has another length.
     pub fn dequantize_row(&self, index: usize, out: &mut [f32]) -> Result<(), KernelError> {
-        dequantize(self.format, self.row(index)?, out)
+        if index >= self.rows {
+            return Err(KernelError::OutOfRange { what: "a matrix row", found: index, limit: self.rows });
+        }
+        let mut buffer = Vec::new();
+        dequantize(self.format, self.row_blocks(index, 1, 0..self.columns, &mut buffer).row(0), out)
     }
 
     /// All values, row-major.
     pub fn dequantize(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.columns];
-        // The constructor checked the only thing that can be wrong here: the length.
-        let result = dequantize(self.format, self.bytes.as_slice(), &mut values);
-        debug_assert!(result.is_ok());
+        for (row, out) in values.chunks_exact_mut(self.columns.max(1)).enumerate() {
+            // The constructor checked the only thing that can be wrong here: the length.
+            let result = self.dequantize_row(row, out);
+            debug_assert!(result.is_ok());
+        }
         values
     }
 }

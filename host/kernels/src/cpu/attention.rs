@@ -34,12 +34,21 @@ pub struct AttentionShape<'a> {
 /// Consecutive queries of one sequence and the cache blocks that hold its keys from position 0 on.
 #[derive(Copy, Clone, Debug)]
 pub struct SequenceSpan<'a> {
-    /// Block of positions `i · block_tokens …` for each i.
+    /// Block of positions `i · block_tokens …` for each i, in the layers that see every token.
     pub blocks: &'a [u32],
+    /// The same in the windowed layers. Blocks before the window of the first query may be in use for other positions.
+    pub window_blocks: &'a [u32],
     /// Position of the first query; query i sits at `first_position + i` and sees keys up to its own position.
     pub first_position: usize,
     /// Number of queries.
     pub queries: usize,
+}
+
+impl<'a> SequenceSpan<'a> {
+    /// The blocks of a layer's kind.
+    pub fn table(&self, windowed: bool) -> &'a [u32] {
+        if windowed { self.window_blocks } else { self.blocks }
+    }
 }
 
 /// Rows (queries × heads of a group) that share the loaded tiles in one piece of work.
@@ -67,6 +76,7 @@ struct Task<'a> {
     queries: &'a [f32],
     cache: &'a KeyValueStore,
     layer: usize,
+    windowed: bool,
 }
 
 versions! {
@@ -92,6 +102,7 @@ impl Cpu {
         let group = shape.heads / shape.kv_heads;
         let pieces = pieces(shape, sequences, group, self.threads());
         let (set, row) = (self.instruction_set(), shape.heads * shape.head_dim);
+        let windowed = cache.layer(layer)?.windowed;
         let output = Scatter::new(output);
         self.parallel(pieces.len(), &|index| {
             let Some(piece) = pieces.get(index) else { return };
@@ -102,7 +113,7 @@ impl Cpu {
                 softmax.resize(rows, Softmax::EMPTY);
                 sums.clear();
                 sums.resize(rows * shape.head_dim, 0.0);
-                attend(set, &Task { shape, span, piece, queries, cache, layer }, softmax, sums);
+                attend(set, &Task { shape, span, piece, queries, cache, layer, windowed }, softmax, sums);
                 for (index, sums) in sums.chunks_exact(shape.head_dim).enumerate() {
                     let head = piece.kv_head * group + index % group;
                     let start = (piece.first_row + index / group) * row + head * shape.head_dim;
@@ -127,11 +138,11 @@ fn check(
     if shape.kv_heads == 0 || shape.heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
         return Err(bad(format!("{} query heads over {} KV heads", shape.heads, shape.kv_heads)));
     }
-    let stored = cache.layer_shape(layer)?;
-    if stored != (shape.kv_heads, shape.head_dim) {
+    let stored = cache.layer(layer)?;
+    if (stored.kv_heads, stored.head_dim) != (shape.kv_heads, shape.head_dim) {
         return Err(bad(format!(
-            "the layer stores (KV heads, head dimension) {stored:?}, not {:?}",
-            (shape.kv_heads, shape.head_dim)
+            "the layer stores {} KV heads of {} components, not {} of {}",
+            stored.kv_heads, stored.head_dim, shape.kv_heads, shape.head_dim
         )));
     }
     if shape.sliding_window == Some(0) {
@@ -145,11 +156,12 @@ fn check(
     check_length("the output of attention", output.len(), queries.len())?;
     for span in sequences {
         let found = span.first_position.saturating_add(span.queries);
-        let limit = span.blocks.len() * cache.block_tokens();
+        let table = span.table(stored.windowed);
+        let limit = table.len() * cache.block_tokens();
         if found > limit {
             return Err(KernelError::OutOfRange { what: "a sequence", found, limit });
         }
-        span.blocks.iter().try_for_each(|block| cache.check_block(*block).map(drop))?;
+        table.iter().try_for_each(|block| cache.check_block(layer, *block).map(drop))?;
     }
     Ok(())
 }
@@ -189,6 +201,7 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
 ) {
     let Task { shape, span, piece, cache, layer, .. } = *task;
     let (group, d, block_tokens) = (shape.heads / shape.kv_heads, shape.head_dim, cache.block_tokens());
+    let blocks = span.table(task.windowed);
     let first = span.first_position + piece.first_query;
     let last = first + piece.queries - 1;
     let lowest =
@@ -208,7 +221,7 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
             if start > last {
                 break;
             }
-            let Some(block) = span.blocks.get(index) else { break };
+            let Some(block) = blocks.get(index) else { break };
             let tokens = KEY_TILE.min(block_tokens - place).min(last + 1 - start);
             let keys = cache.key_tile(layer, *block, piece.kv_head, place / KEY_TILE);
             let values = cache.value_rows(layer, *block, piece.kv_head, place, tokens);

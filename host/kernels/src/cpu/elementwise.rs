@@ -16,6 +16,12 @@ versions! {
     fn gate(gate: &mut [f32], up: &[f32]) = gate_values;
 }
 versions! {
+    fn clamped_gate(gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) = clamped_gate_values;
+}
+versions! {
+    fn add_scaled(a: &mut [f32], b: &[f32], factor: f32) = add_scaled_slices;
+}
+versions! {
     fn add_values(a: &mut [f32], b: &[f32]) = add_slices;
 }
 versions! {
@@ -39,6 +45,32 @@ impl Cpu {
         let set = self.instruction_set();
         self.in_pieces(gate_values, 1, &|start, part| {
             gate(set, part, up.get(start..start + part.len()).unwrap_or_default());
+        });
+    }
+
+    /// gpt-oss's gate (`modeling_gpt_oss.py`): with `gate` at most `limit` and `up` in `[−limit, limit]`,
+    /// `gate = gate · sigmoid(alpha · gate) · (up + 1)`.
+    pub fn clamped_swiglu(&self, gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+        let set = self.instruction_set();
+        self.in_pieces(gate, 1, &|start, part| {
+            let up = up.get(start..start + part.len()).unwrap_or_default();
+            clamped_gate(set, part, up, alpha, limit);
+        });
+    }
+
+    /// Adds to each row of `columns` values the rows of `terms` that `mixture` names for it, each times its factor, in
+    /// the order named. Every row has the same number of entries in `mixture`; entries without a row are left out.
+    pub fn add_mixture(&self, rows: &mut [f32], columns: usize, terms: &[f32], mixture: &[(usize, f32)]) {
+        let (columns, set) = (columns.max(1), self.instruction_set());
+        let each = mixture.len().checked_div(rows.len() / columns).unwrap_or(0);
+        self.in_pieces(rows, columns, &|start, part| {
+            for (index, row) in part.chunks_exact_mut(columns).enumerate() {
+                let first = (start / columns + index) * each;
+                for (term, factor) in mixture.get(first..first + each).unwrap_or_default() {
+                    let term = terms.get(term * columns..(term + 1) * columns).unwrap_or_default();
+                    add_scaled(set, row, term, *factor);
+                }
+            }
         });
     }
 
@@ -114,6 +146,21 @@ fn gate_values(gate: &mut [f32], up: &[f32]) {
 }
 
 #[inline(always)]
+fn clamped_gate_values(gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let (bounded, up) = (gate.min(limit), up.clamp(-limit, limit));
+        *gate = bounded / (1.0 + lanes::exp(-alpha * bounded)) * (up + 1.0);
+    }
+}
+
+#[inline(always)]
+fn add_scaled_slices(a: &mut [f32], b: &[f32], factor: f32) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = b.mul_add(factor, *a);
+    }
+}
+
+#[inline(always)]
 fn add_slices(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a += b;
@@ -185,6 +232,32 @@ mod tests {
             let mut rows = vec![1.0; 30];
             cpu.add_bias(&mut rows, &[1.0, 2.0, 3.0]);
             assert_eq!(rows, [2.0, 3.0, 4.0].repeat(10));
+        }
+    }
+
+    #[test]
+    fn clamped_swiglu_bounds_both_sides() {
+        let up = wave(10_000, 0.3).iter().map(|value| value * 4.0).collect::<Vec<_>>();
+        for cpu in devices() {
+            let mut values: Vec<f32> = wave(10_000, 0.7).iter().map(|value| value * 5.0).collect();
+            let before = values.clone();
+            cpu.clamped_swiglu(&mut values, &up, 1.702, 7.0);
+            for ((found, gate), up) in values.iter().zip(&before).zip(&up) {
+                let (gate, up) = (f64::from(*gate).min(7.0), f64::from(*up).clamp(-7.0, 7.0));
+                let expected = gate / (1.0 + (-1.702 * gate).exp()) * (up + 1.0);
+                assert!((f64::from(*found) - expected).abs() < 1e-5 * expected.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn mixtures_add_the_rows_they_name() {
+        let terms = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0];
+        let mixture = [(2, 0.5), (0, 1.0), (9, 1.0), (0, 0.0), (1, 2.0), (9, 1.0)];
+        for cpu in devices() {
+            let mut rows = [1.0; 6];
+            cpu.add_mixture(&mut rows, 2, &terms, &mixture);
+            assert_eq!(rows, [52.0, 103.0, 1.0, 1.0, 21.0, 41.0]);
         }
     }
 

@@ -6,6 +6,7 @@
 //! (AVX-512 does without the buffer where there are few, see [`super::fused`].) Fast products read packed weights instead (see [`super::packed`]).
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::activations::{Activations, Quantized};
 use super::buffer::Buffer;
@@ -35,12 +36,25 @@ const PACKED_PIECE: usize = 49_152;
 /// Activation rows whose sums are kept at a time.
 const TILE_ACTIVATIONS: usize = 4;
 
+/// One product of a dispatch: `output = input[rows] · weightsᵀ`.
+pub struct Product<'a> {
+    /// `outputs × columns`.
+    pub weights: &'a Matrix,
+    /// Rows of `columns` values.
+    pub input: &'a Activations<'a>,
+    /// Which of the rows take part.
+    pub rows: Range<usize>,
+    /// `rows.len() × outputs` values.
+    pub output: &'a mut [f32],
+}
+
 /// A thread's buffers.
 #[derive(Default)]
 struct Scratch {
     weights: Buffer,
     sums: Vec<Lanes>,
     outputs: Vec<f32>,
+    joined: Vec<u8>,
 }
 
 thread_local! {
@@ -48,10 +62,13 @@ thread_local! {
 }
 
 /// One product, ready to be computed piece by piece.
-struct Product<'a> {
+struct Task<'a> {
     set: InstructionSet,
     weights: &'a Matrix,
     input: &'a Activations<'a>,
+    /// First activation row, and how many.
+    start: usize,
+    rows: usize,
     /// Packed weights and 8-bit activations, when the product is a fast one.
     packed: Option<(&'a PackedMatrix, &'a Quantized)>,
     output: Scatter<'a, f32>,
@@ -59,7 +76,7 @@ struct Product<'a> {
 
 /// Some rows of one product's weights.
 struct Piece {
-    product: usize,
+    task: usize,
     first: usize,
     count: usize,
 }
@@ -75,90 +92,103 @@ impl Cpu {
         input: &Activations,
         output: &mut [f32],
     ) -> Result<(), KernelError> {
-        self.matmul_many(&mut [(weights, output)], input)
+        self.multiply(&mut [Product { weights, input, rows: 0..input.rows, output }])
     }
 
-    /// Several products of the same input (query, key and value; gate and up) in one dispatch of the pool.
+    /// Several products (query, key and value; gate and up; all experts of a layer) in one dispatch of the pool.
     ///
     /// # Errors
     /// When the shapes do not agree; nothing is written then.
-    pub fn matmul_many(
-        &self,
-        products: &mut [(&Matrix, &mut [f32])],
-        input: &Activations,
-    ) -> Result<(), KernelError> {
-        for (weights, output) in &*products {
+    pub fn multiply(&self, products: &mut [Product]) -> Result<(), KernelError> {
+        for Product { weights, input, rows, output } in &*products {
             check_length("the columns of a weight matrix", weights.columns(), input.columns)?;
-            check_length("the output of a product", output.len(), input.rows * weights.rows())?;
+            if rows.end > input.rows {
+                let (found, limit) = (rows.end, input.rows + 1);
+                return Err(KernelError::OutOfRange { what: "the rows of a product", found, limit });
+            }
+            check_length("the output of a product", output.len(), rows.len() * weights.rows())?;
         }
         let set = self.instruction_set();
-        let products: Vec<Product> = products
+        let tasks: Vec<Task> = products
             .iter_mut()
-            .map(|(weights, output)| {
+            .map(|Product { weights, input, rows, output }| {
                 let quantized = input.quantized.as_ref();
                 let packed = quantized.and_then(|_| weights.packed(|weights| pack(self, weights)));
-                Product { set, weights, input, packed: packed.zip(quantized), output: Scatter::new(output) }
+                Task {
+                    set,
+                    weights,
+                    input,
+                    start: rows.start,
+                    rows: rows.len(),
+                    packed: packed.zip(quantized),
+                    output: Scatter::new(output),
+                }
             })
             .collect();
         let mut pieces = Vec::new();
-        for (product, Product { weights, packed, .. }) in products.iter().enumerate() {
-            let step = match packed {
-                Some((packed, _)) => packed_piece_rows(packed, input, self.threads()),
-                None => piece_rows(weights.rows(), input, self.threads()),
-            };
-            pieces.extend((0..weights.rows()).step_by(step).map(|first| {
-                let count = step.min(weights.rows() - first);
-                Piece { product, first, count }
+        for (index, task) in tasks.iter().enumerate() {
+            let (step, rows) = (task.piece_rows(self.threads()), task.weights.rows());
+            pieces.extend((0..rows).step_by(step).map(|first| {
+                let count = step.min(rows - first);
+                Piece { task: index, first, count }
             }));
         }
         self.parallel(pieces.len(), &|index| {
             let Some(piece) = pieces.get(index) else { return };
-            let Some(product) = products.get(piece.product) else { return };
-            SCRATCH.with_borrow_mut(|scratch| {
-                if let Some((packed, activations)) = product.packed {
-                    product.fast(piece, packed, activations);
-                } else if input.rows <= FEW_ROWS {
-                    #[cfg(target_arch = "x86_64")]
-                    if set >= InstructionSet::Avx512 && fused::supports(product.weights.format()) {
-                        return product.fused(piece, scratch);
-                    }
-                    product.few(piece, scratch);
-                } else {
-                    product.many(piece, scratch);
-                }
-            });
+            let Some(task) = tasks.get(piece.task) else { return };
+            SCRATCH.with_borrow_mut(|scratch| task.compute(piece, scratch));
         });
         Ok(())
     }
 }
 
-/// Weight rows in a piece: enough work to be worth taking, few enough to share evenly.
-fn piece_rows(rows: usize, input: &Activations, threads: usize) -> usize {
-    if input.rows > FEW_ROWS {
-        let panel = (PANEL_VALUES / input.columns).clamp(4, 64);
-        return panel.min(rows.div_ceil(threads * 4)).next_multiple_of(4);
+impl Task<'_> {
+    /// Weight rows in a piece: enough work to be worth taking, few enough to share evenly.
+    fn piece_rows(&self, threads: usize) -> usize {
+        let rows = self.weights.rows();
+        if let Some((packed, _)) = self.packed {
+            // Some 48 KiB of packed weights, less when they meet many activation rows.
+            let share = packed.groups().div_ceil(threads * 3);
+            let passes = self.rows.div_ceil(MAX_ROWS).max(1);
+            return (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP;
+        }
+        if self.rows > FEW_ROWS {
+            let panel = (PANEL_VALUES / self.input.columns).clamp(4, 64);
+            return panel.min(rows.div_ceil(threads * 4)).next_multiple_of(4);
+        }
+        let work = PIECE_WORK.div_ceil(self.input.columns * self.rows.max(1));
+        work.min(rows.div_ceil(threads * 3)).next_multiple_of(FEW_WEIGHTS)
     }
-    let work = PIECE_WORK.div_ceil(input.columns * input.rows.max(1));
-    work.min(rows.div_ceil(threads * 3)).next_multiple_of(FEW_WEIGHTS)
-}
 
-/// As [`piece_rows`]: some 48 KiB of packed weights, less when they meet many activation rows.
-fn packed_piece_rows(packed: &PackedMatrix, input: &Activations, threads: usize) -> usize {
-    let share = packed.groups().div_ceil(threads * 3);
-    let passes = input.rows.div_ceil(MAX_ROWS);
-    (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP
-}
+    fn compute(&self, piece: &Piece, scratch: &mut Scratch) {
+        if let Some((packed, activations)) = self.packed {
+            return self.fast(piece, packed, activations);
+        }
+        if self.rows > FEW_ROWS {
+            return self.many(piece, scratch);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.set >= InstructionSet::Avx512 && fused::supports(self.weights.format()) {
+            return self.fused(piece, scratch);
+        }
+        self.few(piece, scratch);
+    }
 
-impl Product<'_> {
+    /// The activation rows of the product, of which `columns` are used from `start` on.
+    fn activations(&self, columns: Range<usize>) -> Rows<'_> {
+        let width = self.input.columns;
+        Rows::new(&self.input.values[self.start * width + columns.start..], width, self.rows, columns.len())
+    }
+
     /// Packed weights, one group of rows at a time against as many activation rows as registers hold.
     fn fast(&self, piece: &Piece, packed: &PackedMatrix, activations: &Quantized) {
-        let (rows, width) = (self.input.rows, self.weights.rows());
+        let (rows, width) = (self.rows, self.weights.rows());
         let mut sums = [[0.0; GROUP]; MAX_ROWS];
         for first in (piece.first..piece.first + piece.count).step_by(GROUP) {
             let count = GROUP.min(piece.first + piece.count - first);
             for start in (0..rows).step_by(MAX_ROWS) {
                 let sums = &mut sums[..MAX_ROWS.min(rows - start)];
-                packed.multiply(self.set, first / GROUP, activations, start, sums);
+                packed.multiply(self.set, first / GROUP, activations, self.start + start, sums);
                 for (row, sums) in sums.iter().enumerate() {
                     // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
                     let out = unsafe { self.output.part((start + row) * width + first, count) };
@@ -170,7 +200,7 @@ impl Product<'_> {
 
     /// Few activation rows: eight weight rows at a time, decoded a stretch of columns at a time.
     fn few(&self, piece: &Piece, scratch: &mut Scratch) {
-        let (columns, rows) = (self.input.columns, self.input.rows);
+        let (columns, rows) = (self.input.columns, self.rows);
         let buffer = scratch.weights.take(FEW_WEIGHTS * STRETCH);
         scratch.outputs.resize(FEW_WEIGHTS * FEW_ROWS, 0.0);
         for first in (piece.first..piece.first + piece.count).step_by(FEW_WEIGHTS) {
@@ -179,8 +209,10 @@ impl Product<'_> {
             scratch.sums.resize(count * rows, [0.0; LANES]);
             for start in (0..columns).step_by(STRETCH) {
                 let length = STRETCH.min(columns - start);
-                let weights = self.decode(first, count, start..start + length, buffer, STRETCH);
-                let activations = Rows::new(&self.input.values[start..], columns, rows, length);
+                let stretch = start..start + length;
+                let weights =
+                    self.decode(first, count, stretch.clone(), buffer, STRETCH, &mut scratch.joined);
+                let activations = self.activations(stretch);
                 accumulate(self.set, weights, activations, &mut scratch.sums);
             }
             self.store(first, count, 0, rows, &scratch.sums, &mut scratch.outputs);
@@ -190,17 +222,14 @@ impl Product<'_> {
     /// Few activation rows, where decoding and multiplying are one kernel.
     #[cfg(target_arch = "x86_64")]
     fn fused(&self, piece: &Piece, scratch: &mut Scratch) {
-        let rows = self.input.rows;
-        let activations = Rows::new(self.input.values, self.input.columns, rows, self.input.columns);
-        let (bytes, row_bytes) = (self.weights.bytes().as_slice(), self.weights.row_bytes());
+        let (rows, columns) = (self.rows, self.input.columns);
+        let activations = self.activations(0..columns);
         scratch.outputs.resize(fused::WEIGHTS * fused::ACTIVATIONS, 0.0);
         for first in (piece.first..piece.first + piece.count).step_by(fused::WEIGHTS) {
             let count = fused::WEIGHTS.min(piece.first + piece.count - first);
+            let blocks = self.weights.row_blocks(first, count, 0..columns, &mut scratch.joined);
             // At the end the last row stands in for those that are missing, and is not stored.
-            let weights = std::array::from_fn(|row| {
-                let row = first + row.min(count - 1);
-                &bytes[row * row_bytes..(row + 1) * row_bytes]
-            });
+            let weights = std::array::from_fn(|row| blocks.row(row.min(count - 1)));
             scratch.sums.clear();
             scratch.sums.resize(fused::WEIGHTS * rows, [0.0; LANES]);
             fused::accumulate(self.weights.format(), weights, activations, &mut scratch.sums);
@@ -210,13 +239,13 @@ impl Product<'_> {
 
     /// Many activation rows: a panel of decoded weight rows against four of them at a time.
     fn many(&self, piece: &Piece, scratch: &mut Scratch) {
-        let (columns, rows) = (self.input.columns, self.input.rows);
+        let (columns, rows) = (self.input.columns, self.rows);
         // Each row starts on a cache line.
         let stride = columns.next_multiple_of(LANES);
         let panel = scratch.weights.take(piece.count * stride);
         scratch.outputs.resize(piece.count * TILE_ACTIVATIONS, 0.0);
-        let weights = self.decode(piece.first, piece.count, 0..columns, panel, stride);
-        let activations = Rows::new(self.input.values, columns, rows, columns);
+        let weights = self.decode(piece.first, piece.count, 0..columns, panel, stride, &mut scratch.joined);
+        let activations = self.activations(0..columns);
         for start in (0..rows).step_by(TILE_ACTIVATIONS) {
             let part = activations.part(start, TILE_ACTIVATIONS);
             scratch.sums.clear();
@@ -231,23 +260,20 @@ impl Product<'_> {
         &'b self,
         first: usize,
         count: usize,
-        columns: std::ops::Range<usize>,
+        columns: Range<usize>,
         buffer: &'b mut [f32],
         stride: usize,
+        joined: &'b mut Vec<u8>,
     ) -> Rows<'b> {
-        let (format, row_bytes) = (self.weights.format(), self.weights.row_bytes());
-        let bytes = self.weights.bytes().as_slice();
-        let block = |column: usize| column / format.block_values() * format.block_bytes();
-        let length = columns.len();
+        let (format, length) = (self.weights.format(), columns.len());
+        let blocks = self.weights.row_blocks(first, count, columns, joined);
         if format == WeightFormat::F32
-            && let Some(values) = as_f32(&bytes[first * row_bytes + block(columns.start)..])
+            && let Some(values) = as_f32(blocks.bytes())
         {
             return Rows::new(values, self.input.columns, count, length);
         }
         for (row, out) in buffer.chunks_mut(stride).take(count).enumerate() {
-            let start = (first + row) * row_bytes;
-            let blocks = &bytes[start + block(columns.start)..start + block(columns.end)];
-            decode_blocks(self.set, format, blocks, &mut out[..length]);
+            decode_blocks(self.set, format, blocks.row(row), &mut out[..length]);
         }
         Rows::new(buffer, stride, count, length)
     }

@@ -22,6 +22,7 @@ pub use activations::{Activations, Precision};
 pub use attention::{AttentionShape, SequenceSpan};
 pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
+pub use matmul::Product;
 pub(crate) use packed::PackedMatrix;
 
 use crate::pool::Pool;

@@ -1,6 +1,8 @@
 //! Paged attention against plain softmax attention in f64, and its independence of batch and chunking.
 
-use espalier_kernels::{AttentionShape, Cpu, InstructionSet, KeyValueStore, SequenceSpan};
+use espalier_kernels::{
+    AttentionShape, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, SequenceSpan,
+};
 
 use crate::noise;
 
@@ -38,11 +40,13 @@ impl Case {
     /// A store whose blocks for the sequence are scattered, and their numbers. Unused places hold garbage.
     fn store(&self) -> (KeyValueStore, Vec<u32>) {
         let used = self.tokens.div_ceil(self.block_tokens);
-        let layers = [(1, 8), (self.kv_heads, self.head_dim)];
-        let mut store = KeyValueStore::new(&layers, used * 2 + 1, self.block_tokens).unwrap();
+        let layer = |kv_heads, head_dim| CacheLayer { kv_heads, head_dim, windowed: false };
+        let layers = [layer(1, 8), layer(self.kv_heads, self.head_dim)];
+        let size = CacheSize { blocks: used * 2 + 1, window_blocks: 0, block_tokens: self.block_tokens };
+        let mut store = KeyValueStore::new(&layers, size).unwrap();
         let row = self.kv_heads * self.head_dim;
         let garbage = vec![1e30; self.block_tokens * row];
-        for block in 0..store.blocks() as u32 {
+        for block in 0..store.size().blocks as u32 {
             store.write(1, block, 0, &garbage, &garbage).unwrap();
         }
         let blocks: Vec<u32> = (0..used as u32).map(|index| 2 * (used as u32 - index)).collect();
@@ -61,7 +65,8 @@ impl Case {
         let mut output = Vec::new();
         for (first, count) in spans {
             let mut part = vec![f32::NAN; count * row];
-            let span = SequenceSpan { blocks: &blocks, first_position: *first, queries: *count };
+            let span =
+                SequenceSpan { blocks: &blocks, window_blocks: &[], first_position: *first, queries: *count };
             let queries = &queries[first * row..(first + count) * row];
             cpu.attention(&self.shape(), queries, &[span], &store, 1, &mut part).unwrap();
             output.extend(part);
@@ -153,6 +158,7 @@ fn sequences_in_a_batch_do_not_meet() {
     let alone = case.run(&cpu, &[(10, 1), (0, 6), (76, 1)]);
     let spans = [(10, 1), (0, 6), (76, 1)].map(|(first_position, queries)| SequenceSpan {
         blocks: &blocks,
+        window_blocks: &[],
         first_position,
         queries,
     });
@@ -169,7 +175,7 @@ fn bad_shapes_are_refused() {
     let cpu = Cpu::new(1).unwrap();
     let (shape, queries) = (case.shape(), vec![0.0; 8]);
     let run = |shape: &AttentionShape, blocks: &[u32], first_position: usize, layer: usize| {
-        let span = SequenceSpan { blocks, first_position, queries: 1 };
+        let span = SequenceSpan { blocks, window_blocks: &[], first_position, queries: 1 };
         cpu.attention(shape, &queries, &[span], &store, layer, &mut [0.0; 8])
     };
     run(&shape, &blocks, 0, 1).unwrap();
@@ -182,4 +188,29 @@ fn bad_shapes_are_refused() {
     assert!(run(&AttentionShape { head_dim: 4, ..shape }, &blocks, 0, 1).is_err());
     assert!(run(&AttentionShape { sliding_window: Some(0), ..shape }, &blocks, 0, 1).is_err());
     assert!(run(&AttentionShape { sinks: Some(&[]), ..shape }, &blocks, 0, 1).is_err());
+}
+
+#[test]
+fn windowed_layers_need_their_window_only() {
+    let case = cases().into_iter().find(|case| case.window == Some(7) && case.block_tokens == 5).unwrap();
+    let (kept, blocks) = case.store();
+    let d = case.head_dim;
+    let layer = |windowed| CacheLayer { kv_heads: case.kv_heads, head_dim: d, windowed };
+    let cpu = Cpu::new(2).unwrap();
+    let (expected, queries, row) = (case.run(&cpu, &[(0, case.tokens)]), case.queries(), case.heads * d);
+    // Enough blocks for the window and a query anywhere in a block, used in turn.
+    let ring = (7 + case.block_tokens).div_ceil(case.block_tokens) + 1;
+    let size = CacheSize { blocks: 0, window_blocks: ring, block_tokens: case.block_tokens };
+    let mut store = KeyValueStore::new(&[layer(true)], size).unwrap();
+    let window_blocks: Vec<u32> = (0..blocks.len()).map(|index| (index % ring) as u32).collect();
+    for position in 0..case.tokens {
+        let (index, offset) = (position / case.block_tokens, position % case.block_tokens);
+        let (keys, values) = kept.read(1, blocks[index], offset).unwrap();
+        store.write(0, window_blocks[index], offset, &keys, &values).unwrap();
+        let window_blocks = &window_blocks[..=index];
+        let span = SequenceSpan { blocks: &[], window_blocks, first_position: position, queries: 1 };
+        let (mut output, range) = (vec![f32::NAN; row], position * row..(position + 1) * row);
+        cpu.attention(&case.shape(), &queries[range.clone()], &[span], &store, 0, &mut output).unwrap();
+        assert_eq!(output, expected[range], "{position}");
+    }
 }

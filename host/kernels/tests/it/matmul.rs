@@ -1,6 +1,8 @@
 //! Products against sums in f64, and their independence of batch, threads and instruction set.
 
-use espalier_kernels::{Bytes, Cpu, InstructionSet, Matrix, Precision, WeightFormat};
+use espalier_kernels::{
+    Bytes, Cpu, InstructionSet, Matrix, Precision, Product, SplitMxfp4, WeightFormat, join_mxfp4,
+};
 
 use crate::{half_offsets, noise, random_blocks};
 
@@ -166,7 +168,9 @@ fn several_products_share_one_input() {
     let cpu = Cpu::new(2).unwrap();
     let (mut a, mut b) = (vec![0.0; 3 * 96], vec![0.0; 3 * 33]);
     let activations = cpu.activations(&input, 64, Precision::Exact).unwrap();
-    cpu.matmul_many(&mut [(&first, &mut a), (&second, &mut b)], &activations).unwrap();
+    let one = Product { weights: &first, input: &activations, rows: 0..3, output: &mut a };
+    let other = Product { weights: &second, input: &activations, rows: 0..3, output: &mut b };
+    cpu.multiply(&mut [one, other]).unwrap();
     assert_eq!(a, product(&cpu, &first, &input, Precision::Exact));
     assert_eq!(b, product(&cpu, &second, &input, Precision::Exact));
 }
@@ -199,4 +203,61 @@ fn shapes_that_disagree_are_refused() {
     assert!(cpu.matmul(&matrix(WeightFormat::F32, 4, 9, 0), &activations, &mut [0.0; 8]).is_err());
     let none = cpu.activations(&[], 8, Precision::Exact).unwrap();
     cpu.matmul(&weights, &none, &mut []).unwrap();
+}
+
+#[test]
+fn products_take_rows_of_their_input() {
+    let (weights, input) = (matrix(WeightFormat::Mxfp4, 50, 96, 1), noise(20 * 96, 9));
+    let cpu = Cpu::new(2).unwrap();
+    for precision in [Precision::Exact, Precision::Fast] {
+        let activations = cpu.activations(&input, 96, precision).unwrap();
+        let whole = product(&cpu, &weights, &input, precision);
+        for rows in [0..0, 0..20, 3..4, 5..8, 7..20] {
+            let mut output = vec![f32::NAN; rows.len() * 50];
+            let expected = &whole[rows.start * 50..rows.end * 50];
+            let product = Product { weights: &weights, input: &activations, rows, output: &mut output };
+            cpu.multiply(&mut [product]).unwrap();
+            assert_eq!(output, expected, "{precision:?}");
+        }
+        let mut output = [0.0; 50];
+        let product = Product { weights: &weights, input: &activations, rows: 20..21, output: &mut output };
+        assert!(cpu.multiply(&mut [product]).is_err());
+    }
+}
+
+#[test]
+fn split_mxfp4_multiplies_as_joined_mxfp4_does() {
+    let (rows, columns) = (37, 160);
+    let blocks: Vec<u8> = (0..2 * rows * columns / 2).map(|i| (i * 73 + i / 7) as u8).collect();
+    let scales: Vec<u8> = (0..2 * rows * columns / 32).map(|i| 121 + (i % 7) as u8).collect();
+    let input = noise(9 * columns, 4);
+    let cpu = Cpu::new(2).unwrap();
+    for first in [0, 1] {
+        let split = SplitMxfp4::new(
+            Bytes::from_vec(blocks.clone()),
+            Bytes::from_vec(scales.clone()),
+            columns,
+            first,
+            2,
+        );
+        let split = Matrix::from_split_mxfp4(split.unwrap()).unwrap();
+        let mut joined = Vec::new();
+        for row in (first..2 * rows).step_by(2) {
+            let (block, scale) = (columns / 2, columns / 32);
+            join_mxfp4(
+                &blocks[row * block..(row + 1) * block],
+                &scales[row * scale..(row + 1) * scale],
+                &mut joined,
+            );
+        }
+        let joined = Matrix::new(WeightFormat::Mxfp4, rows, columns, Bytes::from_vec(joined)).unwrap();
+        for (count, precision) in
+            [(1, Precision::Exact), (3, Precision::Exact), (9, Precision::Exact), (9, Precision::Fast)]
+        {
+            let input = &input[..count * columns];
+            let (found, expected) =
+                (product(&cpu, &split, input, precision), product(&cpu, &joined, input, precision));
+            assert_eq!(found, expected, "{count} {precision:?}");
+        }
+    }
 }

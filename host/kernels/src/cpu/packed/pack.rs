@@ -22,9 +22,10 @@ pub(crate) fn pack(cpu: &Cpu, matrix: &Matrix) -> Option<PackedMatrix> {
         // SAFETY: each group writes its own bytes.
         let out = unsafe { parts.part(group * size, size) };
         let (scales, codes) = out.split_at_mut(layout.codes_start(blocks));
-        for row in 0..GROUP.min(rows - group * GROUP) {
-            let Ok(source) = matrix.row(group * GROUP + row) else { return };
-            let source = source.chunks_exact(format.block_bytes());
+        let (count, mut joined) = (GROUP.min(rows - group * GROUP), Vec::new());
+        let source = matrix.row_blocks(group * GROUP, count, 0..columns, &mut joined);
+        for row in 0..count {
+            let source = source.row(row).chunks_exact(format.block_bytes());
             if format.block_values() == BLOCK {
                 let cells = codes.chunks_exact_mut(layout.code_bytes());
                 for (index, (block, cell)) in source.zip(cells).enumerate() {
@@ -38,6 +39,8 @@ pub(crate) fn pack(cpu: &Cpu, matrix: &Matrix) -> Option<PackedMatrix> {
             }
         }
     });
+    // Fast products read the packed copy only, so the original need not stay resident beside it.
+    matrix.release();
     Some(PackedMatrix { format, layout, columns, bytes: Bytes::from_vec(bytes) })
 }
 
