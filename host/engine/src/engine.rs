@@ -82,7 +82,7 @@ impl Engine {
         observer: Arc<dyn EngineObserver>,
     ) -> Result<Self, EngineError> {
         let limits = config.limits(&model)?;
-        let cache = model.new_cache(limits.blocks, BLOCK_TOKENS)?;
+        let cache = model.new_cache(limits.cache)?;
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
         let worker = Worker::new(model, cache, limits.clone(), Arc::clone(&shared), observer, receiver);

@@ -6,15 +6,15 @@
 
 use std::collections::VecDeque;
 
-use crate::blocks::BlockPool;
-use crate::config::{BLOCK_TOKENS, Limits};
+use crate::blocks::SequencePools;
+use crate::config::Limits;
 use crate::sequence::Sequence;
 
 /// The queue, the running batch and the blocks.
 pub(crate) struct Scheduler {
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
-    blocks: BlockPool,
+    blocks: SequencePools,
     max_sequences: usize,
     max_step_tokens: usize,
 }
@@ -35,7 +35,7 @@ impl Scheduler {
         Self {
             waiting: VecDeque::new(),
             running: Vec::new(),
-            blocks: BlockPool::new(limits.blocks),
+            blocks: SequencePools::new(limits),
             max_sequences: limits.max_sequences,
             max_step_tokens: limits.max_step_tokens,
         }
@@ -92,14 +92,14 @@ impl Scheduler {
         self.waiting.len()
     }
 
-    pub(crate) fn blocks(&self) -> &BlockPool {
+    pub(crate) fn blocks(&self) -> &SequencePools {
         &self.blocks
     }
 
     fn admit(&mut self) {
         while self.running.len() < self.max_sequences
             && let Some(sequence) = self.waiting.front_mut()
-            && let Some(blocks) = self.blocks.allocate(sequence.max_length.div_ceil(BLOCK_TOKENS))
+            && let Some(blocks) = self.blocks.reserve(sequence.max_length)
         {
             sequence.blocks = blocks;
             sequence.start();

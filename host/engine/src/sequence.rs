@@ -5,6 +5,7 @@ use std::time::Instant;
 use espalier_model::{TextStream, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::blocks::Reservation;
 use crate::event::{Event, FinishReason, Usage};
 use crate::observer::{EngineObserver, RequestRecord};
 use crate::request::GenerateRequest;
@@ -17,7 +18,7 @@ pub(crate) struct Sequence {
     pub(crate) prompt_tokens: usize,
     /// Tokens whose keys and values are in the cache.
     pub(crate) computed: usize,
-    pub(crate) blocks: Vec<u32>,
+    pub(crate) blocks: Reservation,
     /// Prompt plus completion may not exceed this.
     pub(crate) max_length: usize,
     pub(crate) sampler: Sampler,
@@ -52,7 +53,7 @@ impl Sequence {
             prompt_tokens,
             tokens: request.prompt,
             computed: 0,
-            blocks: Vec::new(),
+            blocks: Reservation::default(),
             max_length: longest.min(max_model_len),
             sampler: Sampler::new(request.sampling),
             sender,

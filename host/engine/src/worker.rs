@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use espalier_kernels::{KeyValueStore, SequenceSpan};
+use espalier_kernels::KeyValueStore;
 use espalier_model::{ForwardBatch, LogitRows, Model, ModelError};
 
 use crate::config::Limits;
@@ -109,11 +109,7 @@ impl Worker {
             let sequence = &running[chunk.sequence];
             let end = chunk.start + chunk.tokens;
             tokens.extend_from_slice(&sequence.tokens[chunk.start..end]);
-            spans.push(SequenceSpan {
-                blocks: &sequence.blocks,
-                first_position: chunk.start,
-                queries: chunk.tokens,
-            });
+            spans.push(sequence.blocks.tables.span(chunk.start, chunk.tokens));
             if end == sequence.tokens.len() {
                 rows.push(tokens.len() - 1);
             }

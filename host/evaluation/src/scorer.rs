@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use espalier_components::TextScorer;
-use espalier_kernels::{Precision, SequenceSpan};
+use espalier_kernels::Precision;
 use espalier_model::{ForwardBatch, LogitRows, Model};
 
 use crate::error::EvaluationError;
@@ -113,12 +113,10 @@ pub(crate) fn for_logits(
     mut show: impl FnMut(usize, &[f32]) -> Result<(), EvaluationError>,
 ) -> Result<(), EvaluationError> {
     let window = window.get(..wanted.end).unwrap_or(window);
-    let blocks: Vec<u32> =
-        (0..window.len().div_ceil(BLOCK_TOKENS)).filter_map(|block| u32::try_from(block).ok()).collect();
-    let mut cache = model.new_cache(blocks.len(), BLOCK_TOKENS)?;
+    let (mut cache, blocks) = model.cache_for_one(window.len(), BLOCK_TOKENS)?;
     let mut forward = |range: Range<usize>, logits_for: LogitRows<'_>| {
         let tokens = window.get(range.clone()).unwrap_or_default();
-        let spans = [SequenceSpan { blocks: &blocks, first_position: range.start, queries: tokens.len() }];
+        let spans = [blocks.span(range.start, tokens.len())];
         model.forward(&ForwardBatch { tokens, spans: &spans, logits_for }, &mut cache, Precision::Exact, None)
     };
     for start in (0..wanted.start).step_by(PREFIX_TOKENS) {

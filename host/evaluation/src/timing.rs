@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use espalier_kernels::{KeyValueStore, Precision, SequenceSpan};
-use espalier_model::{ForwardBatch, LogitRows, Model};
+use espalier_kernels::{KeyValueStore, Precision};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvaluationError;
@@ -59,10 +59,8 @@ pub fn measure_timing(name: &str, model: &Model, request: &TimingRequest) -> Res
     let vocabulary = model.spec().vocab_size.max(1);
     let tokens: Vec<u32> =
         (0..length).filter_map(|index| u32::try_from((index * 7919 + 13) % vocabulary).ok()).collect();
-    let blocks: Vec<u32> =
-        (0..length.div_ceil(BLOCK_TOKENS)).filter_map(|block| u32::try_from(block).ok()).collect();
-    let mut run =
-        Run { model, tokens: &tokens, blocks: &blocks, cache: model.new_cache(blocks.len(), BLOCK_TOKENS)? };
+    let (cache, blocks) = model.cache_for_one(length, BLOCK_TOKENS)?;
+    let mut run = Run { model, tokens: &tokens, blocks, cache };
 
     run.warm_up(request)?;
     let mut prefill = Vec::with_capacity(request.runs);
@@ -88,7 +86,7 @@ pub fn measure_timing(name: &str, model: &Model, request: &TimingRequest) -> Res
 struct Run<'a> {
     model: &'a Model,
     tokens: &'a [u32],
-    blocks: &'a [u32],
+    blocks: SequenceBlocks,
     cache: KeyValueStore,
 }
 
@@ -104,7 +102,7 @@ impl Run<'_> {
 
     fn forward(&mut self, first_position: usize, queries: usize) -> Result<(), EvaluationError> {
         let tokens = self.tokens.get(first_position..first_position + queries).unwrap_or_default();
-        let spans = [SequenceSpan { blocks: self.blocks, first_position, queries }];
+        let spans = [self.blocks.span(first_position, queries)];
         let batch = ForwardBatch { tokens, spans: &spans, logits_for: LogitRows::Last };
         self.model.forward(&batch, &mut self.cache, Precision::Fast, None)?;
         Ok(())

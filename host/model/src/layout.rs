@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use espalier_kernels::Bytes;
+use espalier_kernels::{Bytes, join_mxfp4};
 
 /// Values, scale byte and all of an MXFP4 block in ggml's form: the scale, then 16 bytes of which byte j holds value
 /// j in its low half and value j + 16 in its high half.
@@ -95,7 +95,7 @@ impl Layout {
                 .copied()
                 .collect(),
             Self::SplitMxfp4 { blocks, scales, row_blocks, rows } => {
-                join_mxfp4(blocks.as_slice(), scales.as_slice(), *row_blocks, *rows)?
+                join_rows(blocks.as_slice(), scales.as_slice(), *row_blocks, *rows)?
             }
             Self::Transposed { bytes, stored_rows, stored_columns, value_bytes, columns } => {
                 transpose(bytes.as_slice(), *stored_rows, *stored_columns, *value_bytes, *columns)?
@@ -137,6 +137,20 @@ impl Layout {
             }
         })
     }
+
+    /// Tells the operating system that the stored bytes are not needed for now.
+    pub(crate) fn release(&self) {
+        match self {
+            Self::Plain(bytes)
+            | Self::InterleavedRows { bytes, .. }
+            | Self::EveryOther { bytes, .. }
+            | Self::Transposed { bytes, .. } => bytes.release(),
+            Self::SplitMxfp4 { blocks, scales, .. } => {
+                blocks.release();
+                scales.release();
+            }
+        }
+    }
 }
 
 /// HF's rows as llama.cpp's converter orders them.
@@ -175,22 +189,14 @@ fn head_rows(bytes: &[u8], rows: usize, heads: usize) -> Option<(usize, usize)> 
 }
 
 /// HF's nibbles and scales as ggml's blocks, of the rows that `rows` picks.
-fn join_mxfp4(blocks: &[u8], scales: &[u8], row_blocks: usize, rows: Stride) -> Option<Vec<u8>> {
+fn join_rows(blocks: &[u8], scales: &[u8], row_blocks: usize, rows: Stride) -> Option<Vec<u8>> {
     if row_blocks == 0 || blocks.len() != scales.len() * MXFP4_NIBBLES {
         return None;
     }
     let mut joined = Vec::with_capacity((scales.len() * MXFP4_BLOCK).div_ceil(rows.step));
     let stored_rows = blocks.chunks_exact(row_blocks * MXFP4_NIBBLES).zip(scales.chunks_exact(row_blocks));
     for (blocks, scales) in stored_rows.skip(rows.offset).step_by(rows.step) {
-        let (blocks, _) = blocks.as_chunks::<MXFP4_NIBBLES>();
-        for (block, &scale) in blocks.iter().zip(scales) {
-            joined.push(scale);
-            let (first, second) = block.split_at(MXFP4_NIBBLES / 2);
-            for (&first, &second) in first.iter().zip(second) {
-                joined.push(first & 0x0f | second << 4);
-                joined.push(first >> 4 | second & 0xf0);
-            }
-        }
+        join_mxfp4(blocks, scales, &mut joined);
     }
     Some(joined)
 }
@@ -290,14 +296,14 @@ mod tests {
         let first: Vec<u8> = (0..16).map(|byte| value(2 * byte) | value(2 * byte + 1) << 4).collect();
         let second: Vec<u8> = (0..16).map(|byte| (byte * 17) ^ 0x5a).collect();
         let blocks = [first, second].concat();
-        let joined = join_mxfp4(&blocks, &[120, 130], 1, Stride::ALL).unwrap();
+        let joined = join_rows(&blocks, &[120, 130], 1, Stride::ALL).unwrap();
         assert_eq!((joined[0], joined[17]), (120, 130));
         for byte in 0..16 {
             assert_eq!((joined[1 + byte] & 15, joined[1 + byte] >> 4), (value(byte), value(byte + 16)));
         }
         assert_eq!(split_mxfp4(&joined), (blocks.clone(), vec![120, 130]));
-        assert_eq!(join_mxfp4(&blocks, &[120, 130], 1, Stride::UP).unwrap(), joined[17..]);
-        assert_eq!(join_mxfp4(&blocks, &[120], 1, Stride::ALL), None);
+        assert_eq!(join_rows(&blocks, &[120, 130], 1, Stride::UP).unwrap(), joined[17..]);
+        assert_eq!(join_rows(&blocks, &[120], 1, Stride::ALL), None);
     }
 
     #[test]

@@ -18,12 +18,14 @@ mod model;
 mod probe;
 mod rope;
 pub mod safetensors;
+mod sequence_blocks;
 mod spec;
 mod stored_tensor;
 mod synth;
 mod tensor_bytes;
 mod tensor_plan;
 mod tokenizer;
+mod weights;
 
 pub use chat::{ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
@@ -35,6 +37,7 @@ pub use hugging_face::{ProducePart, Shapes, write_hugging_face, write_hugging_fa
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use model::Model;
 pub use probe::{Probe, ProbeSink};
+pub use sequence_blocks::SequenceBlocks;
 pub use spec::{
     Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart,
     TensorSpec,

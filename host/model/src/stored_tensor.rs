@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use espalier_kernels::{Bytes, Matrix, WeightFormat, dequantize};
+use espalier_kernels::{Bytes, Matrix, SplitMxfp4, WeightFormat, dequantize};
 
 use crate::error::ModelError;
 use crate::export::requantize;
-use crate::layout::Layout;
+use crate::layout::{Layout, Stride};
 
 /// A named tensor whose bytes are, as a rule, a window into the memory-mapped file.
 ///
@@ -128,7 +128,29 @@ impl StoredTensor {
     /// See [`StoredTensor::bytes`].
     pub fn matrix(&self) -> Result<Matrix, ModelError> {
         let (rows, columns) = self.rows_and_columns();
-        Ok(Matrix::new(self.format, rows, columns, self.bytes()?)?)
+        if let Layout::SplitMxfp4 { blocks, scales, rows: Stride { step, offset }, .. } = &self.layout {
+            let split = SplitMxfp4::new(blocks.clone(), scales.clone(), columns, *offset, *step)?;
+            return Ok(Matrix::from_split_mxfp4(split)?);
+        }
+        let matrix = Matrix::new(self.format, rows, columns, self.bytes()?)?;
+        if !matches!(self.layout, Layout::Plain(_)) {
+            // The matrix is a copy: its source need not stay resident beside it.
+            self.layout.release();
+        }
+        Ok(matrix)
+    }
+
+    /// The matrices of a tensor `[experts, rows, columns]`, one for each expert, without a copy where their blocks lie
+    /// as the kernels read them.
+    ///
+    /// # Errors
+    /// A tensor of another number of sides; see also [`StoredTensor::bytes`].
+    pub fn expert_matrices(&self) -> Result<Vec<Matrix>, ModelError> {
+        let &[experts, _, _] = self.shape.as_slice() else {
+            let what = format!("shape of tensor {}", self.name);
+            return Err(ModelError::malformed(what, format!("{:?}", self.shape), "[experts, rows, columns]"));
+        };
+        (0..experts).map(|expert| self.slice(expert..expert + 1)?.matrix()).collect()
     }
 
     /// The bytes of the same values in `format`; a copy of its own if it has that format.

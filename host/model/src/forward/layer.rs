@@ -1,11 +1,12 @@
 //! One decoder layer: attention over the paged cache, then the gated feed-forward network, each added to the residual.
 
-use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Matrix, Precision};
+use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Precision, Product, SequenceSpan};
 
 use super::{Pass, Scratch};
 use crate::error::ModelError;
-use crate::model::{Layer, Linear};
 use crate::probe::{Probe, ProbeSink};
+use crate::spec::Activation;
+use crate::weights::{FeedForward, GatedNetwork, Layer, Linear};
 
 impl Pass<'_> {
     /// `hidden += o_proj(attention(rms_norm(hidden)))`.
@@ -36,22 +37,26 @@ impl Pass<'_> {
         )?;
         cpu.rope(queries, layer.spec.heads, head_dim, &self.cosines, &self.sines);
         cpu.rope(keys, layer.spec.kv_heads, head_dim, &self.cosines, &self.sines);
-        self.store(index, key_width, keys, values, cache)?;
-
         let shape = AttentionShape {
             heads: layer.spec.heads,
             kv_heads: layer.spec.kv_heads,
             head_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
             sliding_window: layer.spec.sliding_window,
-            sinks: None,
+            sinks: layer.sinks.as_deref(),
         };
-        cpu.attention(&shape, queries, self.spans, cache, index, heads)?;
+        let rounds = if layer.spec.sliding_window.is_some() { &self.windowed } else { &self.whole };
+        for round in rounds {
+            let part = |width: usize| round.first_row * width..(round.first_row + round.rows) * width;
+            self.store(index, &round.spans, &keys[part(key_width)], &values[part(key_width)], cache)?;
+            let (queries, heads) = (&queries[part(query_width)], &mut heads[part(query_width)]);
+            cpu.attention(&shape, queries, &round.spans, cache, index, heads)?;
+        }
         self.show(probes, index, Probe::HeadOutput, query_width, heads);
         self.add_projected(&layer.attention_output, heads, hidden, &mut scratch.residual)
     }
 
-    /// `hidden += down(silu(gate(x)) * up(x))` with `x = rms_norm(hidden)`.
+    /// Adds the feed-forward part's output, of a network that every token passes or of each token's experts.
     pub(super) fn feed_forward(
         &self,
         index: usize,
@@ -60,37 +65,67 @@ impl Pass<'_> {
         scratch: &mut Scratch,
         probes: &mut dyn ProbeSink,
     ) -> Result<(), ModelError> {
+        match &layer.feed_forward {
+            FeedForward::Dense(network) => self.dense(index, layer, network, hidden, scratch, probes),
+            FeedForward::Experts { router, experts, active } => {
+                self.experts(layer, (router, experts, *active), hidden, scratch)
+            }
+        }
+    }
+
+    /// `hidden += down(activation(gate(x), up(x)))` with `x = rms_norm(hidden)`.
+    fn dense(
+        &self,
+        index: usize,
+        layer: &Layer,
+        network: &GatedNetwork,
+        hidden: &mut [f32],
+        scratch: &mut Scratch,
+        probes: &mut dyn ProbeSink,
+    ) -> Result<(), ModelError> {
         let model = self.model;
         let cpu = &model.cpu;
         let width = layer.spec.ffn_size;
-        let gate = &mut scratch.gate[..self.tokens * width];
-        let up = &mut scratch.up[..self.tokens * width];
+        let gated = &mut scratch.gate[..self.tokens * width];
+        let raised = &mut scratch.up[..self.tokens * width];
 
         cpu.rms_norm(hidden, &layer.ffn_norm, model.spec.rms_norm_eps, &mut scratch.normed);
         let input = cpu.activations(&scratch.normed, model.spec.hidden_size, self.precision)?;
-        self.project(&mut [(&layer.gate, &mut *gate), (&layer.up, &mut *up)], &input)?;
-        cpu.silu_mul(gate, up);
-        self.show(probes, index, Probe::FfnActivation, width, gate);
-        self.add_projected(&layer.down, gate, hidden, &mut scratch.residual)
+        self.project(&mut [(&network.gate, &mut *gated), (&network.up, &mut *raised)], &input)?;
+        self.activate(gated, raised);
+        self.show(probes, index, Probe::FfnActivation, width, gated);
+        self.add_projected(&network.down, gated, hidden, &mut scratch.residual)
     }
 
-    /// Writes the keys and values of the batch's tokens to their places in the cache.
+    /// Joins gate and up, in `gate`.
+    pub(super) fn activate(&self, gate: &mut [f32], up: &[f32]) {
+        match self.model.spec.activation {
+            Activation::Silu => self.model.cpu.silu_mul(gate, up),
+            Activation::ClampedSwiglu { alpha, limit } => {
+                self.model.cpu.clamped_swiglu(gate, up, alpha, limit);
+            }
+        }
+    }
+
+    /// Writes the keys and values of the tokens of `spans` to their places in the cache.
     fn store(
         &self,
         layer: usize,
-        width: usize,
+        spans: &[SequenceSpan<'_>],
         keys: &[f32],
         values: &[f32],
         cache: &mut KeyValueStore,
     ) -> Result<(), ModelError> {
-        let block_tokens = cache.block_tokens();
+        let (block_tokens, stored) = (cache.block_tokens(), cache.layer(layer)?);
+        let width = (stored.kv_heads * stored.head_dim).max(1);
         let mut rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-        for span in self.spans {
+        for span in spans {
+            let table = span.table(stored.windowed);
             for position in span.first_position..span.first_position + span.queries {
                 let index = position / block_tokens;
-                let block = span.blocks.get(index).copied().ok_or_else(|| {
+                let block = table.get(index).copied().ok_or_else(|| {
                     let expected = format!("at least {}", index + 1);
-                    ModelError::argument("cache blocks of a span", span.blocks.len(), expected)
+                    ModelError::argument("cache blocks of a span", table.len(), expected)
                 })?;
                 if let Some((key, value)) = rows.next() {
                     cache.write(layer, block, position % block_tokens, key, value)?;
@@ -101,14 +136,17 @@ impl Pass<'_> {
     }
 
     /// Several linear maps of one input in one dispatch.
-    fn project(
+    pub(super) fn project(
         &self,
         linears: &mut [(&Linear, &mut [f32])],
         input: &Activations<'_>,
     ) -> Result<(), ModelError> {
-        let mut products: Vec<(&Matrix, &mut [f32])> =
-            linears.iter_mut().map(|(linear, output)| (&linear.weight, &mut **output)).collect();
-        self.model.cpu.matmul_many(&mut products, input)?;
+        let mut products: Vec<Product<'_>> = linears
+            .iter_mut()
+            .map(|(linear, output)| Product { weights: &linear.weight, input, rows: 0..self.tokens, output })
+            .collect();
+        self.model.cpu.multiply(&mut products)?;
+        drop(products);
         for (linear, output) in linears {
             if let Some(bias) = &linear.bias {
                 self.model.cpu.add_bias(output, bias);

@@ -5,15 +5,21 @@
 //! written before they are read. Who owns which cache block is the caller's business.
 
 mod batch;
+mod experts;
 mod layer;
 pub(crate) mod rope;
+mod rounds;
+mod routing;
 mod score;
 
-use espalier_kernels::{KeyValueStore, Precision, SequenceSpan};
+use espalier_kernels::{KeyValueStore, Precision};
 
 pub use batch::{ForwardBatch, LogitRows};
 pub use score::LogitSink;
 
+pub(crate) use rounds::WINDOW_CHUNK;
+
+use self::rounds::Round;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::probe::{NoProbes, ProbeSink};
@@ -28,13 +34,17 @@ struct Scratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     residual: Vec<f32>,
+    /// Outputs of experts; grows when the first layer with experts needs it.
+    terms: Vec<f32>,
 }
 
 /// Everything that is the same for all layers of a pass.
 struct Pass<'a> {
     model: &'a Model,
-    spans: &'a [SequenceSpan<'a>],
     tokens: usize,
+    /// The spans as layers that see every token take them, and as windowed layers do.
+    whole: Vec<Round<'a>>,
+    windowed: Vec<Round<'a>>,
     precision: Precision,
     cosines: Vec<f32>,
     sines: Vec<f32>,
@@ -44,7 +54,7 @@ impl Model {
     /// Runs `batch` and returns the logits `[rows, vocab_size]` of the rows it selects.
     ///
     /// A [`Precision::Fast`] pass rounds the inputs of the attention's output and of the feed-forward products. Queries,
-    /// keys, values and logits are exact all the same: with them rounded too, SmolLM2's distribution is twice as far from
+    /// keys, values, the router and logits are exact all the same: with them rounded too, SmolLM2's distribution is twice as far from
     /// the exact one (mean KL 3.1e-3 against 1.4e-3; tests/golden holds it to 2e-3).
     ///
     /// # Errors
@@ -61,8 +71,15 @@ impl Model {
         let probes = probes.unwrap_or(&mut silent);
         let rows = batch.rows(self.spec.vocab_size)?;
         let (cosines, sines) = self.rotary.angles(batch.positions());
-        let pass =
-            Pass { model: self, spans: batch.spans, tokens: batch.tokens.len(), precision, cosines, sines };
+        let pass = Pass {
+            model: self,
+            tokens: batch.tokens.len(),
+            whole: rounds::whole(batch.spans),
+            windowed: rounds::windowed(batch.spans),
+            precision,
+            cosines,
+            sines,
+        };
         let mut hidden = self.embed(batch.tokens)?;
         let mut scratch = self.scratch(batch.tokens.len());
         for (index, layer) in self.layers.iter().enumerate() {
@@ -104,7 +121,7 @@ impl Model {
         };
         let heads = widest(|layer| layer.heads) * self.spec.head_dim;
         let kv = widest(|layer| layer.kv_heads) * self.spec.head_dim;
-        let ffn = widest(|layer| layer.ffn_size);
+        let ffn = widest(|layer| if layer.experts.is_some() { 0 } else { layer.ffn_size });
         let hidden = tokens * self.spec.hidden_size;
         Scratch {
             normed: vec![0.0; hidden],
@@ -115,6 +132,7 @@ impl Model {
             gate: vec![0.0; ffn],
             up: vec![0.0; ffn],
             residual: vec![0.0; hidden],
+            terms: Vec::new(),
         }
     }
 }

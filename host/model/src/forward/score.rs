@@ -2,7 +2,7 @@
 //!
 //! Calibration, perplexity and the `logits` command run this way; the serving path goes through the engine.
 
-use espalier_kernels::{Precision, SequenceSpan};
+use espalier_kernels::Precision;
 
 use super::{ForwardBatch, LogitRows};
 use crate::error::ModelError;
@@ -37,15 +37,14 @@ impl Model {
             let expected = format!("at most {}, the model's context length", self.spec.max_positions);
             return Err(ModelError::argument("tokens of a sequence", tokens.len(), expected));
         }
-        let blocks: Vec<u32> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as u32).collect();
-        let mut cache = self.new_cache(blocks.len(), BLOCK_TOKENS)?;
+        let (mut cache, blocks) = self.cache_for_one(tokens.len(), BLOCK_TOKENS)?;
         let (logits_for, chunk_tokens) = match logits {
             Some(_) => (LogitRows::All, CHUNK_TOKENS_WITH_LOGITS),
             None => (LogitRows::None, CHUNK_TOKENS),
         };
         for (index, chunk) in tokens.chunks(chunk_tokens).enumerate() {
             let first_position = index * chunk_tokens;
-            let spans = [SequenceSpan { blocks: &blocks, first_position, queries: chunk.len() }];
+            let spans = [blocks.span(first_position, chunk.len())];
             let batch = ForwardBatch { tokens: chunk, spans: &spans, logits_for };
             let rows = self.forward(&batch, &mut cache, precision, Some(&mut *probes))?;
             if let Some(sink) = logits.as_deref_mut() {

@@ -2,7 +2,7 @@
 
 use espalier_golden::distance::argmax;
 use espalier_golden::smollm2::{Greedy, read_json};
-use espalier_kernels::{Precision, SequenceSpan};
+use espalier_kernels::Precision;
 use espalier_model::{ForwardBatch, LogitRows, Model};
 
 use crate::loaded;
@@ -11,11 +11,10 @@ const REQUIRED: usize = 32;
 const BLOCK_TOKENS: usize = 16;
 
 fn greedy(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
-    let blocks: Vec<u32> = (0..(prompt.len() + count).div_ceil(BLOCK_TOKENS) as u32).collect();
-    let mut cache = model.new_cache(blocks.len(), BLOCK_TOKENS).unwrap();
+    let (mut cache, blocks) = model.cache_for_one(prompt.len() + count, BLOCK_TOKENS).unwrap();
     let (mut step, mut position, mut ids) = (prompt.to_vec(), 0, Vec::new());
     while ids.len() < count {
-        let span = SequenceSpan { blocks: &blocks, first_position: position, queries: step.len() };
+        let span = blocks.span(position, step.len());
         let batch = ForwardBatch { tokens: &step, spans: &[span], logits_for: LogitRows::Last };
         let logits = model.forward(&batch, &mut cache, Precision::Exact, None).unwrap();
         position += step.len();

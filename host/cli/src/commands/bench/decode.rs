@@ -27,11 +27,7 @@ pub(crate) struct Args {
 /// Runs `bench decode`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let blocks_each = args.tokens.div_ceil(BLOCK_TOKENS);
-    let tables: Vec<Vec<u32>> = (0..args.sequences)
-        .map(|sequence| (0..blocks_each).map(|block| (sequence * blocks_each + block) as u32).collect())
-        .collect();
-    let mut cache = model.new_cache(args.sequences * blocks_each, BLOCK_TOKENS)?;
+    let (mut cache, tables) = model.cache_for(args.sequences, args.tokens, BLOCK_TOKENS)?;
     let vocab = model.spec().vocab_size as u32;
     let precision = args.model.precision();
     let total = args.tokens * args.sequences;
@@ -39,10 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for position in 0..args.tokens {
             let tokens: Vec<u32> =
                 (0..args.sequences as u32).map(|s| (position as u32 * 31 + s * 7) % vocab).collect();
-            let spans: Vec<SequenceSpan<'_>> = tables
-                .iter()
-                .map(|blocks| SequenceSpan { blocks, first_position: position, queries: 1 })
-                .collect();
+            let spans: Vec<SequenceSpan<'_>> = tables.iter().map(|table| table.span(position, 1)).collect();
             let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
             model.forward(&batch, &mut cache, precision, None)?;
         }

@@ -1,7 +1,6 @@
 //! Prefill: a whole prompt, as the first step of a request.
 
 use anyhow::Result;
-use espalier_kernels::SequenceSpan;
 use espalier_model::{ForwardBatch, LogitRows};
 
 use super::measure::Repetition;
@@ -24,11 +23,10 @@ pub(crate) struct Args {
 /// Runs `bench prefill`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let blocks: Vec<u32> = (0..args.tokens.div_ceil(BLOCK_TOKENS) as u32).collect();
-    let mut cache = model.new_cache(blocks.len(), BLOCK_TOKENS)?;
+    let (mut cache, blocks) = model.cache_for_one(args.tokens, BLOCK_TOKENS)?;
     let vocab = model.spec().vocab_size as u32;
     let tokens: Vec<u32> = (0..args.tokens as u32).map(|position| (position * 31) % vocab).collect();
-    let spans = [SequenceSpan { blocks: &blocks, first_position: 0, queries: tokens.len() }];
+    let spans = [blocks.span(0, tokens.len())];
     let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
     args.repetition.measure("prefill", args.tokens, model.cpu().threads(), || {
         model.forward(&batch, &mut cache, args.model.precision(), None)?;

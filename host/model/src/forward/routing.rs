@@ -1,0 +1,99 @@
+//! Which experts each token passes through, and the order in which the experts' products run.
+
+use std::ops::Range;
+
+/// The tokens of one expert: consecutive rows of the grouped input.
+#[derive(Debug, PartialEq)]
+pub(super) struct Group {
+    pub(super) expert: usize,
+    pub(super) rows: Range<usize>,
+}
+
+/// A batch's tokens, grouped by expert.
+#[derive(Debug, PartialEq)]
+pub(super) struct Routing {
+    /// The experts that have tokens, ascending.
+    pub(super) groups: Vec<Group>,
+    /// The token of every grouped row.
+    pub(super) tokens: Vec<usize>,
+    /// Per token, its experts in ascending order: the grouped row and the weight of the expert's output.
+    pub(super) mixture: Vec<(usize, f32)>,
+}
+
+impl Routing {
+    /// Takes each token's `active` largest router logits of `experts` and the softmax over them, as gpt-oss does
+    /// (`modeling_gpt_oss.py`, `GptOssTopKRouter`). Of equal logits the lower expert is taken.
+    pub(super) fn new(logits: &[f32], experts: usize, active: usize) -> Self {
+        let chosen: Vec<(usize, f32)> =
+            logits.chunks_exact(experts.max(1)).flat_map(|logits| choose(logits, active)).collect();
+        let mut counts = vec![0; experts];
+        for (expert, _) in &chosen {
+            if let Some(count) = counts.get_mut(*expert) {
+                *count += 1;
+            }
+        }
+        let mut next = Vec::with_capacity(experts);
+        let (mut groups, mut end) = (Vec::new(), 0);
+        for (expert, count) in counts.into_iter().enumerate() {
+            next.push(end);
+            if count > 0 {
+                groups.push(Group { expert, rows: end..end + count });
+            }
+            end += count;
+        }
+        let mut tokens = vec![0; chosen.len()];
+        let mut mixture = Vec::with_capacity(chosen.len());
+        for (index, (expert, weight)) in chosen.into_iter().enumerate() {
+            if let Some(row) = next.get_mut(expert) {
+                if let Some(token) = tokens.get_mut(*row) {
+                    *token = index / active.max(1);
+                }
+                mixture.push((*row, weight));
+                *row += 1;
+            }
+        }
+        Self { groups, tokens, mixture }
+    }
+}
+
+/// The experts of one token, ascending, and their weights.
+fn choose(logits: &[f32], active: usize) -> Vec<(usize, f32)> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let value = |index: usize| logits.get(index).copied().unwrap_or(f32::NEG_INFINITY);
+    order.sort_by(|&a, &b| value(b).total_cmp(&value(a)));
+    order.truncate(active);
+    let largest = order.first().map_or(0.0, |&expert| value(expert));
+    order.sort_unstable();
+    let exponentials: Vec<f32> = order.iter().map(|&expert| (value(expert) - largest).exp()).collect();
+    let sum: f32 = exponentials.iter().sum();
+    order.into_iter().zip(exponentials).map(|(expert, value)| (expert, value / sum)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_logits_are_chosen_and_weigh_one_together() {
+        let chosen = choose(&[1.0, 3.0, 2.0, 3.0, -1.0], 3);
+        let experts: Vec<usize> = chosen.iter().map(|(expert, _)| *expert).collect();
+        assert_eq!(experts, [1, 2, 3]);
+        let e = (-1.0f32).exp();
+        for ((_, weight), expected) in chosen.iter().zip([1.0, e, 1.0]) {
+            assert!((weight - expected / (2.0 + e)).abs() < 1e-6);
+        }
+        assert_eq!(choose(&[5.0, 5.0, 5.0], 1), [(0, 1.0)]);
+    }
+
+    #[test]
+    fn tokens_are_grouped_by_expert() {
+        let logits = [[9.0, 0.0, 8.0, 0.0], [0.0, 0.0, 9.0, 8.0]].concat();
+        let routing = Routing::new(&logits, 4, 2);
+        let groups: Vec<(usize, Range<usize>)> =
+            routing.groups.into_iter().map(|group| (group.expert, group.rows)).collect();
+        assert_eq!(groups, [(0, 0..1), (2, 1..3), (3, 3..4)]);
+        assert_eq!(routing.tokens, [0, 0, 1, 1]);
+        let rows: Vec<usize> = routing.mixture.iter().map(|(row, _)| *row).collect();
+        assert_eq!(rows, [0, 1, 2, 3]);
+    }
+}
