@@ -4,16 +4,21 @@ use espalier_kernels::{Bytes, dequantize};
 
 use super::metadata::Metadata;
 use super::parse::GgufTensor;
+use super::value::{Array, Value as GgufValue};
 use crate::error::ModelError;
 use crate::spec::{Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
 
 /// Divisors of the rotary frequencies: how llama.cpp's converter stores Llama 3.1's scaling.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
+/// Whether gpt-oss's YaRN ramp is rounded outward, where it is: a key of this program alone. llama.cpp always rounds; the
+/// model was trained without, so a file without the key means that.
+pub(super) const YARN_TRUNCATE: &str = "rope.scaling.yarn_truncate";
+
 const SUPPORTED: [Architecture; 3] = [Architecture::Llama, Architecture::Qwen2, Architecture::GptOss];
 
 /// gpt-oss's constants, which GGUF leaves to the program.
-const GPT_OSS_ACTIVATION: Activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+pub(super) const GPT_OSS_ACTIVATION: Activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
 
 /// More layers than any model has; it bounds what a lying `block_count` can make us allocate.
 const MOST_LAYERS: usize = 4096;
@@ -46,7 +51,6 @@ pub(super) fn spec(
         ));
     }
     let keys = Keys { metadata, prefix: name };
-    let experts = experts(&keys, architecture)?;
     let hidden_size = keys.required_size("embedding_length")?;
     let count = keys.required_size("block_count")?;
     if count == 0 || count > MOST_LAYERS {
@@ -55,29 +59,26 @@ pub(super) fn spec(
     }
     let heads = keys.required_size_per_layer("attention.head_count", count)?;
     let kv_heads = keys.size_per_layer("attention.head_count_kv", count)?.unwrap_or_else(|| heads.clone());
+    let experts = experts(&keys, architecture)?;
     let ffn_key = if experts.is_some() { "expert_feed_forward_length" } else { "feed_forward_length" };
     let ffn_sizes = keys.required_size_per_layer(ffn_key, count)?;
     let gpt_oss = architecture == Architecture::GptOss;
-    let window = if gpt_oss { Some(keys.required_size("attention.sliding_window")?) } else { None };
-    if let Some(pattern) =
-        keys.size("attention.sliding_window_pattern")?.filter(|&pattern| gpt_oss && pattern != 2)
-    {
-        return Err(ModelError::unsupported(keys.name("attention.sliding_window_pattern"), pattern, "2"));
-    }
+    let windows = if gpt_oss { sliding_windows(&keys, count)? } else { vec![None; count] };
     let head_dim = head_dim(&keys, hidden_size, heads.first().copied().unwrap_or(0))?;
     let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
     let layers = heads
         .into_iter()
         .zip(kv_heads)
         .zip(ffn_sizes)
+        .zip(windows)
         .enumerate()
-        .map(|(layer, ((heads, kv_heads), ffn_size))| LayerSpec {
+        .map(|(layer, (((heads, kv_heads), ffn_size), sliding_window))| LayerSpec {
             heads,
             kv_heads,
             ffn_size,
             attention_bias: has(&format!("blk.{layer}.attn_q.bias")),
             output_bias: has(&format!("blk.{layer}.attn_output.bias")),
-            sliding_window: window.filter(|_| layer.is_multiple_of(2)),
+            sliding_window,
             attention_sinks: gpt_oss,
             experts,
         })
@@ -143,6 +144,27 @@ fn experts(keys: &Keys<'_>, architecture: Architecture) -> Result<Option<Experts
     }
 }
 
+/// gpt-oss's window: on every other layer from the first on, unless the file says for each layer whether it slides.
+fn sliding_windows(keys: &Keys<'_>, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let window = keys.required_size("attention.sliding_window")?;
+    if let Some(GgufValue::Array(Array::Bool(slides))) = keys.metadata.get(&keys.full(PATTERN)) {
+        if slides.len() != layers {
+            let expected = format!("{layers}, one for each layer");
+            return Err(ModelError::malformed(
+                keys.name(PATTERN),
+                format!("{} booleans", slides.len()),
+                expected,
+            ));
+        }
+        return Ok(slides.iter().map(|slides| slides.then_some(window)).collect());
+    }
+    if let Some(pattern) = keys.size(PATTERN)?.filter(|&pattern| pattern != 2) {
+        return Err(ModelError::unsupported(keys.name(PATTERN), pattern, "2, or a boolean for each layer"));
+    }
+    Ok((0..layers).map(|layer| layer.is_multiple_of(2).then_some(window)).collect())
+}
+
 fn head_dim(keys: &Keys<'_>, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
     let head_dim = match keys.size("attention.key_length")? {
         Some(length) => length,
@@ -199,8 +221,7 @@ fn rope(
                 .unwrap_or(max_positions),
             attention_factor: keys.number("rope.scaling.attn_factor")?.unwrap_or(1.0)
                 * (0.1 * factor.ln() + 1.0),
-            // GGUF can't say it; the model was trained without.
-            truncate: architecture != Architecture::GptOss,
+            truncate: keys.flag(YARN_TRUNCATE)?.unwrap_or(architecture != Architecture::GptOss),
         },
         other => {
             return Err(ModelError::unsupported(keys.name("rope.scaling.type"), other, "none, linear, yarn"));
@@ -238,6 +259,10 @@ impl Keys<'_> {
 
     fn required_size(&self, key: &str) -> Result<usize, ModelError> {
         self.metadata.required_size(&self.full(key))
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.metadata.flag(&self.full(key))
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {

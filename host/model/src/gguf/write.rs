@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use espalier_kernels::WeightFormat;
 
-use super::architecture::ROPE_FACTORS;
+use super::architecture::{GPT_OSS_ACTIVATION, ROPE_FACTORS, YARN_TRUNCATE};
 use super::metadata::Metadata;
 use super::value::{Array, Value, write_string};
 use super::{tensor_names, tensor_type, vocabulary};
 use crate::error::ModelError;
 use crate::free_space;
 use crate::layout::interleave_rows;
-use crate::spec::{Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
+use crate::spec::{Activation, Architecture, LayerSpec, ModelSpec, RopeScaling, RopeSpec};
 use crate::stored_tensor::tensor_bytes;
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
@@ -187,6 +187,9 @@ fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Met
                 // llama.cpp always rounds the ramp outward, so the file would mean another model there.
                 return Err(ModelError::unsupported("YaRN in GGUF with truncate", false, "true"));
             }
+            if *truncate && spec.architecture == Architecture::GptOss {
+                put(YARN_TRUNCATE, Value::Bool(true))?;
+            }
             put("rope.scaling.type", Value::String("yarn".into()))?;
             put("rope.scaling.factor", Value::F32(*factor as f32))?;
             let original = number("original maximum of positions", *original_max_positions)?;
@@ -203,10 +206,25 @@ fn architecture_metadata(spec: &ModelSpec, tensors: &[TensorPlan]) -> Result<Met
         put("expert_used_count", number("experts of a token", experts.active)?)?;
         put("expert_feed_forward_length", per_layer(spec.layers.iter().map(|layer| layer.ffn_size))?)?;
     }
-    if let Some(window) = sliding_window(spec)? {
+    if let Some(window) = spec.layers.iter().find_map(|layer| layer.sliding_window) {
+        if spec.architecture != Architecture::GptOss {
+            let found = format!("of {window} for {prefix}");
+            return Err(ModelError::unsupported("sliding window in GGUF", found, "none, or gpt-oss's"));
+        }
         put("attention.sliding_window", number("sliding window", window)?)?;
+        let slides: Vec<bool> = spec.layers.iter().map(|layer| layer.sliding_window.is_some()).collect();
+        if slides.iter().enumerate().any(|(index, &slides)| slides != index.is_multiple_of(2)) {
+            put("attention.sliding_window_pattern", Value::Array(Array::Bool(slides)))?;
+        }
     }
-    Ok(metadata)
+    match spec.activation {
+        Activation::ClampedSwiglu { .. } if spec.activation != GPT_OSS_ACTIVATION => {
+            let found = format!("{:?}", spec.activation);
+            let supported = "alpha 1.702 and limit 7, which programs that read it have built in";
+            return Err(ModelError::unsupported("clamped SwiGLU in GGUF:", found, supported));
+        }
+        Activation::ClampedSwiglu { .. } | Activation::Silu => Ok(metadata),
+    }
 }
 
 /// GGUF has one number of experts, and llama.cpp one of heads and channels where there are experts.
@@ -225,19 +243,6 @@ fn require_one_shape_of_experts(spec: &ModelSpec) -> Result<(), ModelError> {
         }
         None => Ok(()),
     }
-}
-
-/// The window, if there is one on every other layer from the first on, which is what gpt-oss means in GGUF.
-fn sliding_window(spec: &ModelSpec) -> Result<Option<usize>, ModelError> {
-    let Some(window) = spec.layers.iter().find_map(|layer| layer.sliding_window) else { return Ok(None) };
-    let mut layers = spec.layers.iter().enumerate();
-    let alternates =
-        layers.all(|(index, layer)| layer.sliding_window == index.is_multiple_of(2).then_some(window));
-    if spec.architecture == Architecture::GptOss && alternates {
-        return Ok(Some(window));
-    }
-    let supported = "none, or gpt-oss's on layers 0, 2, 4, …";
-    Err(ModelError::unsupported("sliding window in GGUF:", format!("{window} on other layers"), supported))
 }
 
 fn number(what: &str, value: usize) -> Result<Value, ModelError> {

@@ -8,6 +8,7 @@ mod conversion;
 mod damaged_files;
 mod format_round_trips;
 mod gpt_oss;
+mod gpt_oss_gguf;
 mod model;
 mod model_directories;
 mod smollm2;
