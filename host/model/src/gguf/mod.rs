@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod architecture;
+mod architecture_metadata;
 mod cursor;
 mod metadata;
 mod parse;
