@@ -11,8 +11,13 @@ export async function show(admin) {
 }
 
 async function detailed() {
-  const { models } = await get("/admin/v1/models");
-  return models.flatMap(({ model, default_variant, variants }) => {
+  const { models, not_loaded } = await get("/admin/v1/models");
+  const missing = not_loaded.length ? [element("h2", {}, "Recorded but not loaded"), table([
+    { title: "Address", of: (v) => element("code", {}, `${v.model}@${v.variant}`) },
+    { title: "Problem", of: (v) => v.problem },
+    { title: "", of: (v) => element("div", { class: "actions" }, element("button", { class: "quiet small", onclick: () => unload(v) }, "Forget")) },
+  ], not_loaded)] : [];
+  const loaded = models.flatMap(({ model, default_variant, variants }) => {
     const largest = Math.max(...variants.map((variant) => variant.parameters));
     return [element("h2", {}, model), table([
       { title: "Variant", of: (v) => [element("b", {}, v.variant), " ", v.variant === default_variant ? chip("default") : null, element("small", {}, v.path)] },
@@ -26,6 +31,7 @@ async function detailed() {
       { title: "", of: (v) => element("div", { class: "actions" }, element("button", { class: "quiet small", onclick: () => unload(v) }, "Unload")) },
     ], variants)];
   });
+  return [...loaded, ...missing];
 }
 
 async function unload({ model, variant }) {

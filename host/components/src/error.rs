@@ -208,6 +208,14 @@ pub enum ComponentError {
 }
 
 impl ComponentError {
+    /// What a call ended in, for metric labels: the limit's name, or else the error's kind.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Limit { limit, .. } => limit.name(),
+            other => other.kind(),
+        }
+    }
+
     /// A short, stable name of the error's kind, for JSON and metric labels.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ mod bindings;
 
 mod account;
 mod artefacts;
+mod calls;
 mod component;
 mod context;
 mod contract;
@@ -35,6 +36,7 @@ mod scoring;
 mod ticker;
 mod world;
 
+pub use calls::{Call, CallObserver};
 pub use component::{Component, LoadTime, ScoredUnit};
 pub use deployments::{Activation, ComponentRecord, Deployed, Deployments, Slot, SlotStatus};
 pub use error::{ComponentError, Limit};

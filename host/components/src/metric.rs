@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::calls::CallReport;
 use crate::component::{Component, Prepared};
 use crate::identity::shortened;
 use crate::scoring::refusal;
@@ -11,15 +12,21 @@ use crate::{ComponentError, Identity, Measurement, ModelFacts, TextScorer, World
 #[derive(Clone, Debug)]
 pub struct EvaluationMetric {
     component: Component,
+    report: CallReport,
 }
 
 impl EvaluationMetric {
     /// The metric of a component; an error for one of another world.
     pub fn new(component: Component) -> Result<Self, ComponentError> {
         match component.prepared() {
-            Prepared::Metric(_) => Ok(Self { component }),
+            Prepared::Metric(_) => Ok(Self { component, report: CallReport::none() }),
             _ => Err(component.not_a(World::EvaluationMetric)),
         }
+    }
+
+    /// Reports its calls from now on.
+    pub(crate) fn reporting(self, report: CallReport) -> Self {
+        Self { report, ..self }
     }
 
     /// The component.
@@ -35,6 +42,14 @@ impl EvaluationMetric {
     /// Measures the model on the scorer's text, in an instance of its own. Blocks for as long as that takes; an error
     /// of the scorer (a cancelled job) ends it.
     pub fn evaluate(
+        &self,
+        facts: Arc<ModelFacts>,
+        scorer: Arc<dyn TextScorer>,
+    ) -> Result<Vec<Measurement>, ComponentError> {
+        self.report.watch(|| self.measure(facts, scorer))
+    }
+
+    fn measure(
         &self,
         facts: Arc<ModelFacts>,
         scorer: Arc<dyn TextScorer>,

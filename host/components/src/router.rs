@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::bindings::exports_of_routing::{Request, VariantStatus as GuestVariant};
 use crate::bindings::routing::RequestRouter as Bindings;
+use crate::calls::CallReport;
 use crate::component::{Component, Prepared};
 use crate::instance::Instance;
 use crate::scoring::refusal;
@@ -16,6 +17,7 @@ const IDLE_INSTANCES: usize = 8;
 /// or starts a fresh one (some microseconds). An instance that trapped or was stopped is dropped.
 pub struct RequestRouter {
     component: Component,
+    report: CallReport,
     idle: Mutex<Vec<Instance<Bindings>>>,
 }
 
@@ -23,9 +25,16 @@ impl RequestRouter {
     /// The router of a component; an error for one of another world.
     pub fn new(component: Component) -> Result<Self, ComponentError> {
         match component.prepared() {
-            Prepared::Routing(_) => Ok(Self { component, idle: Mutex::new(Vec::new()) }),
+            Prepared::Routing(_) => {
+                Ok(Self { component, report: CallReport::none(), idle: Mutex::new(Vec::new()) })
+            }
             _ => Err(component.not_a(World::RequestRouter)),
         }
+    }
+
+    /// Reports its calls from now on.
+    pub(crate) fn reporting(self, report: CallReport) -> Self {
+        Self { report, ..self }
     }
 
     /// The component.
@@ -40,6 +49,10 @@ impl RequestRouter {
 
     /// The index of the variant that answers the request. `variants` must not be empty.
     pub fn route(&self, request: &RouteRequest, variants: &[VariantStatus]) -> Result<usize, ComponentError> {
+        self.report.watch(|| self.ask(request, variants))
+    }
+
+    fn ask(&self, request: &RouteRequest, variants: &[VariantStatus]) -> Result<usize, ComponentError> {
         let mut instance = match self.idle().pop() {
             Some(instance) => instance,
             None => self.start()?,

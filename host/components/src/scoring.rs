@@ -6,6 +6,7 @@ use wasmtime::component::{Resource, ResourceAny};
 
 use crate::bindings::interfaces::types::Probe as GuestProbe;
 use crate::bindings::scoring::ScoringPolicy as Bindings;
+use crate::calls::CallReport;
 use crate::component::{Component, Prepared, ScoredUnit};
 use crate::identity::shortened;
 use crate::imports::model_shape;
@@ -16,15 +17,21 @@ use crate::{ComponentError, Identity, ModelFacts, Probe, Trace, Unit, World};
 #[derive(Clone, Debug)]
 pub struct ScoringPolicy {
     component: Component,
+    report: CallReport,
 }
 
 impl ScoringPolicy {
     /// The policy of a component; an error for one of another world.
     pub fn new(component: Component) -> Result<Self, ComponentError> {
         match component.prepared() {
-            Prepared::Scoring(_) => Ok(Self { component }),
+            Prepared::Scoring(_) => Ok(Self { component, report: CallReport::none() }),
             _ => Err(component.not_a(World::ScoringPolicy)),
         }
+    }
+
+    /// Reports its calls from now on.
+    pub(crate) fn reporting(self, report: CallReport) -> Self {
+        Self { report, ..self }
     }
 
     /// The component.
@@ -64,6 +71,10 @@ impl ScoringPolicy {
     /// Starts a job in an instance of its own.
     pub fn begin(&self, facts: Arc<ModelFacts>, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
         self.probes(units)?;
+        self.report.watch(|| self.start(facts, units))
+    }
+
+    fn start(&self, facts: Arc<ModelFacts>, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
         let Prepared::Scoring(pre) = self.component.prepared() else {
             return Err(self.component.not_a(World::ScoringPolicy));
         };
@@ -77,7 +88,10 @@ impl ScoringPolicy {
         })?;
         let label: Arc<str> = self.component.label().into();
         match begun {
-            Ok(job) => Ok(ScoringJob { instance, job, facts, units: units.to_vec(), label }),
+            Ok(job) => {
+                let report = self.report.clone();
+                Ok(ScoringJob { instance, job, facts, units: units.to_vec(), label, report })
+            }
             Err(message) => Err(refusal(&label, "begin", &message)),
         }
     }
@@ -90,12 +104,17 @@ pub struct ScoringJob {
     facts: Arc<ModelFacts>,
     units: Vec<Unit>,
     label: Arc<str>,
+    report: CallReport,
 }
 
 impl ScoringJob {
     /// Shows the policy the traces of one calibration sequence in one layer.
     pub fn observe(&mut self, layer: usize, traces: &[Trace]) -> Result<(), ComponentError> {
         let index = self.layer(layer)?;
+        self.report.clone().watch(|| self.show(index, traces))
+    }
+
+    fn show(&mut self, index: u32, traces: &[Trace]) -> Result<(), ComponentError> {
         let job = self.job;
         let observed = self.instance.call("observe", |policy, store| {
             let lent = store.data_mut().lend(traces.into())?;
@@ -117,6 +136,10 @@ impl ScoringJob {
                 problem: format!("was not begun for the unit \"{unit}\""),
             });
         }
+        self.report.clone().watch(|| self.ask(layer, index, unit))
+    }
+
+    fn ask(&mut self, layer: usize, index: u32, unit: Unit) -> Result<Vec<f64>, ComponentError> {
         let job = self.job;
         let scores = self
             .instance

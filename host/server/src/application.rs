@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use espalier_components::Deployments;
+use espalier_components::{CallObserver, Deployments};
 use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry};
 use espalier_kernels::Cpu;
 use espalier_pruning::Jobs;
@@ -13,15 +13,20 @@ use crate::admin::runner::Runner;
 use crate::api_error::{ApiError, ErrorKind};
 use crate::drain::{Drain, Phase};
 use crate::error::ServerError;
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::variants::Variants;
 
 /// The state shared by all requests.
 pub struct Application {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     deployments: Deployments,
+    variants: Arc<Variants>,
     jobs: Jobs,
+    /// Opened when what was served before is served again.
+    restored: Arc<Gate>,
     drain: Drain,
     readiness: Readiness,
 }
@@ -39,14 +44,24 @@ impl Application {
         }));
         let state = State::open(state_dir)?;
         let host = espalier_components::Host::with_state(espalier_components::HostConfig::default(), &state)?;
-        let deployments = Deployments::open(host, state.clone())?;
-        let runner = Runner::new(Arc::clone(&registry), deployments.clone());
+        let observer: Arc<dyn CallObserver> = Arc::clone(&metrics) as _;
+        let deployments = Deployments::observed(host, state.clone(), observer)?;
+        let variants = Arc::new(Variants::open(Arc::clone(&registry), state.clone())?);
+        let restored = Arc::<Gate>::default();
+        let runner = Runner::new(
+            Arc::clone(&registry),
+            Arc::clone(&variants),
+            deployments.clone(),
+            Arc::clone(&restored),
+        );
         let jobs = Jobs::start(state, Arc::new(runner))?;
         Ok(Arc::new(Self {
             registry,
             metrics,
             deployments,
+            variants,
             jobs,
+            restored,
             drain: Drain::default(),
             readiness: Readiness::default(),
         }))
@@ -65,6 +80,11 @@ impl Application {
     /// The deployed components.
     pub fn deployments(&self) -> &Deployments {
         &self.deployments
+    }
+
+    /// What is recorded of the loaded variants.
+    pub const fn variants(&self) -> &Arc<Variants> {
+        &self.variants
     }
 
     /// The jobs.
@@ -92,7 +112,7 @@ impl Application {
         self.readiness.reasons(&self.drain, self.registry.generations().len())
     }
 
-    /// Loads a variant. Blocks for as long as reading the checkpoint takes.
+    /// Loads a variant of the command line, which is not recorded. Blocks for as long as reading the checkpoint takes.
     ///
     /// # Errors
     /// Whatever is wrong with the name or the checkpoint; what was loaded before stays then.
@@ -102,6 +122,17 @@ impl Application {
             path: path.to_owned(),
             source: Box::new(source),
         })
+    }
+
+    /// Loads the variants that an earlier host recorded and that nobody has loaded yet, then lets jobs begin. Called
+    /// once, when those of the command line are loaded.
+    ///
+    /// # Errors
+    /// A state directory that cannot be read.
+    pub fn restore(&self) -> Result<(), ServerError> {
+        self.variants.restore(|| !self.is_draining())?;
+        self.restored.open();
+        Ok(())
     }
 
     /// Runs `work` on a thread that may block.

@@ -16,6 +16,7 @@ mod engine_error;
 pub mod error;
 pub mod event_stream;
 pub mod fields;
+mod gate;
 mod health;
 mod interface;
 pub mod listener;
@@ -27,6 +28,7 @@ pub mod readiness;
 pub mod routes;
 mod routing;
 pub mod server;
+pub mod variants;
 
 pub use application::Application;
 pub use error::ServerError;

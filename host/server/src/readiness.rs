@@ -34,7 +34,7 @@ impl Readiness {
         }
         let pending = self.pending.load(Ordering::Acquire);
         if pending > 0 {
-            reasons.push(format!("{pending} of the models of the command line are still loading"));
+            reasons.push("models are still loading".to_owned());
         } else if models == 0 {
             reasons.push("no model is loaded".to_owned());
         }

@@ -5,18 +5,13 @@
 //! variant (the first that was loaded) answers, a counter counts it and the log says why.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use espalier_components::{RequestRouter, RouteRequest, VariantStatus};
 use espalier_engine::Generation;
 
 use crate::api_error::ApiError;
 use crate::application::Application;
-use crate::metrics::ComponentLabels;
 use crate::model_address::ModelAddress;
-
-/// The slot that request routers are active in, as a label.
-const ROUTER_SLOT: &str = "router";
 
 /// What a router is told about a request.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +70,6 @@ impl Application {
         variants: &[Arc<Generation>],
         outline: RequestOutline,
     ) -> Option<Arc<Generation>> {
-        let identity = router.identity();
-        let labels =
-            ComponentLabels { component: &identity.name, version: &identity.version, slot: ROUTER_SLOT };
         let request = RouteRequest {
             model: model.to_owned(),
             prompt_tokens: narrow(outline.prompt_tokens),
@@ -85,15 +77,12 @@ impl Application {
             streaming: outline.streaming,
         };
         let states: Vec<_> = variants.iter().map(|variant| self.status_of(variant)).collect();
-        let begin = Instant::now();
-        let answer = router.route(&request, &states);
-        self.metrics().component_call(labels, answer.is_ok(), begin.elapsed());
-        match answer {
+        match router.route(&request, &states) {
             // The component host checks the index against the list.
             Ok(index) => variants.get(index).cloned(),
             Err(error) => {
                 tracing::warn!(%error, model, "the router failed, the default variant answers");
-                self.metrics().router_failed(model, labels);
+                self.metrics().router_failed(model, router.identity());
                 None
             }
         }

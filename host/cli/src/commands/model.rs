@@ -62,12 +62,12 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
 }
 
 fn name(variant: &Value) -> String {
-    format!(
-        "{}@{} as generation {}",
-        cell(&variant["model"]),
-        cell(&variant["variant"]),
-        cell(&variant["generation"])
-    )
+    let address = format!("{}@{}", cell(&variant["model"]), cell(&variant["variant"]));
+    match &variant["generation"] {
+        // It was recorded and could not be loaded when the host started.
+        Value::Null => address,
+        generation => format!("{address} as generation {}", cell(generation)),
+    }
 }
 
 fn listing(answer: &Value) -> String {
@@ -91,7 +91,7 @@ fn listing(answer: &Value) -> String {
             ]
         })
         .collect();
-    table(
+    let mut listing = table(
         &[
             "MODEL",
             "VARIANT",
@@ -104,5 +104,10 @@ fn listing(answer: &Value) -> String {
             "PATH",
         ],
         &rows,
-    )
+    );
+    for variant in answer["not_loaded"].as_array().into_iter().flatten() {
+        let problem = cell(&variant["problem"]);
+        listing.push_str(&format!("{} is recorded but not loaded: {problem}\n", name(variant)));
+    }
+    listing
 }

@@ -26,6 +26,7 @@ const TOKEN_VARIABLE: &str = "ESPALIER_ADMIN_TOKEN";
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
     /// Serve PATH as NAME or NAME@VARIANT; may be given more than once. The first variant of a model is its default.
+    /// Variants that were loaded into an earlier host of the same state directory are loaded after these.
     #[arg(long, value_name = "NAME[@VARIANT]=PATH")]
     model: Vec<String>,
     /// TOML file with the same keys as these flags.
@@ -187,6 +188,7 @@ async fn serve(application: Arc<Application>, addresses: Addresses, sources: Vec
     tracing::info!("admin API and UI at http://{}", server.admin_address()?);
     watch_signals(&application)?;
     let latches: Vec<_> = sources.iter().map(|_| application.readiness().latch()).collect();
+    let restoring = application.readiness().latch();
     let loading = tokio::task::spawn_blocking({
         let application = Arc::clone(&application);
         move || {
@@ -197,6 +199,8 @@ async fn serve(application: Arc<Application>, addresses: Addresses, sources: Vec
                 application.load(&source.model, &source.variant, &source.path)?;
                 drop(latch);
             }
+            application.restore()?;
+            drop(restoring);
             tracing::info!("ready");
             Ok::<_, anyhow::Error>(())
         }

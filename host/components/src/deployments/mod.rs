@@ -17,6 +17,7 @@ use serde::Serialize;
 pub use self::records::{Activation, ComponentRecord};
 pub use self::slot::Slot;
 use crate::artefacts::Artefacts;
+use crate::calls::{CallObserver, CallReport};
 use crate::{
     Component, ComponentError, EvaluationMetric, Host, LoadTime, RequestRouter, ScoringPolicy, World,
     find_component, read_component,
@@ -31,6 +32,7 @@ pub struct Deployments {
 struct Inner {
     host: Host,
     state: State,
+    observer: Arc<dyn CallObserver>,
     active: RwLock<BTreeMap<Slot, Active>>,
     /// Components that were loaded in this process, by digest.
     loaded: Mutex<HashMap<Digest, Component>>,
@@ -76,11 +78,21 @@ impl Deployments {
     /// Opens the deployments of a state directory and loads what is active. A component that cannot be loaded leaves
     /// its slot unusable, which [`Deployments::slots`] shows; the others are not affected.
     pub fn open(host: Host, state: State) -> Result<Self, ComponentError> {
+        Self::observed(host, state, Arc::new(()))
+    }
+
+    /// Like [`Deployments::open`], and tells `observer` of every call into what is handed out here.
+    pub fn observed(
+        host: Host,
+        state: State,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, ComponentError> {
         state.migrate("deployments", &records::TABLES)?;
         let current = state.with_connection(|connection| records::current_activations(connection))?;
         let inner = Inner {
             host,
             state,
+            observer,
             active: RwLock::default(),
             loaded: Mutex::default(),
             storing: Mutex::default(),
@@ -88,7 +100,7 @@ impl Deployments {
         let deployments = Self { inner: Arc::new(inner) };
         for activation in current {
             let loaded = deployments.load_deployed(activation.digest, &activation.component);
-            let running = loaded.and_then(|component| Running::new(&activation.slot, component));
+            let running = loaded.and_then(|component| deployments.start(&activation.slot, component));
             let running = running.map_err(|error| {
                 tracing::error!(slot = %activation.slot, "the active component cannot be used: {error}");
                 error.to_string()
@@ -137,7 +149,7 @@ impl Deployments {
         }
         let component = self.load_deployed(record.digest, &record.label())?;
         // Ready before it is recorded: what is recorded as active has been seen to work.
-        let running = Running::new(slot, component.clone())?;
+        let running = self.start(slot, component.clone())?;
         let activation = self
             .inner
             .state
@@ -221,17 +233,24 @@ impl Deployments {
 
     /// The scoring policy of this name: the active one of the slot `scoring/NAME`, else the built-in one.
     pub fn scoring_policy(&self, name: &str) -> Result<Arc<ScoringPolicy>, ComponentError> {
-        match self.running(&Slot::Scoring(name.to_owned()))? {
-            Some(Running::Scoring(policy)) => Ok(policy),
-            _ => ScoringPolicy::new(self.load_built_in(name, World::ScoringPolicy)?).map(Arc::new),
+        match self.running_or_built_in(Slot::Scoring(name.to_owned()), name)? {
+            Running::Scoring(policy) => Ok(policy),
+            _ => Err(ComponentError::NotDeployed(name.to_owned())),
         }
     }
 
     /// The metric of this name: the active one of the slot `metric/NAME`, else the built-in one.
     pub fn evaluation_metric(&self, name: &str) -> Result<Arc<EvaluationMetric>, ComponentError> {
-        match self.running(&Slot::Metric(name.to_owned()))? {
-            Some(Running::Metric(metric)) => Ok(metric),
-            _ => EvaluationMetric::new(self.load_built_in(name, World::EvaluationMetric)?).map(Arc::new),
+        match self.running_or_built_in(Slot::Metric(name.to_owned()), name)? {
+            Running::Metric(metric) => Ok(metric),
+            _ => Err(ComponentError::NotDeployed(name.to_owned())),
+        }
+    }
+
+    fn running_or_built_in(&self, slot: Slot, name: &str) -> Result<Running, ComponentError> {
+        match self.running(&slot)? {
+            Some(running) => Ok(running),
+            None => self.start(&slot, self.load_built_in(name, slot.world())?),
         }
     }
 
@@ -244,6 +263,17 @@ impl Deployments {
                 problem: format!("is active in {slot} and could not be loaded: {problem}"),
             }),
         }
+    }
+
+    /// What a component does in a slot, with its calls reported.
+    fn start(&self, slot: &Slot, component: Component) -> Result<Running, ComponentError> {
+        let observer = Arc::clone(&self.inner.observer);
+        let report = CallReport::to(observer, component.identity().clone(), slot.clone());
+        Ok(match slot {
+            Slot::Router => Running::Router(Arc::new(RequestRouter::new(component)?.reporting(report))),
+            Slot::Scoring(_) => Running::Scoring(Arc::new(ScoringPolicy::new(component)?.reporting(report))),
+            Slot::Metric(_) => Running::Metric(Arc::new(EvaluationMetric::new(component)?.reporting(report))),
+        })
     }
 
     fn put_in_force(&self, activation: Activation, running: Result<Running, String>) {
@@ -288,15 +318,5 @@ impl Deployments {
 
     fn loaded(&self) -> MutexGuard<'_, HashMap<Digest, Component>> {
         self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Running {
-    fn new(slot: &Slot, component: Component) -> Result<Self, ComponentError> {
-        match slot {
-            Slot::Router => RequestRouter::new(component).map(|router| Self::Router(Arc::new(router))),
-            Slot::Scoring(_) => ScoringPolicy::new(component).map(|policy| Self::Scoring(Arc::new(policy))),
-            Slot::Metric(_) => EvaluationMetric::new(component).map(|metric| Self::Metric(Arc::new(metric))),
-        }
     }
 }

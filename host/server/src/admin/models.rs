@@ -38,7 +38,7 @@ pub async fn list(State(application): State<Arc<Application>>) -> Json<Value> {
             json!({"model": name, "default_variant": default, "variants": variants})
         })
         .collect();
-    Json(json!({"models": models}))
+    Json(json!({"models": models, "not_loaded": application.variants().not_loaded()}))
 }
 
 /// `POST /admin/v1/models`: `{model, variant?, path}`. Answers when the variant serves.
@@ -57,7 +57,7 @@ pub async fn load(
     application
         .clone()
         .blocking(move || {
-            let generation = application.registry().load(&model, &variant, &path)?;
+            let generation = application.variants().load(&model, &variant, &path)?;
             Ok((StatusCode::CREATED, Json(variant_json(&application, &generation))))
         })
         .await
@@ -68,8 +68,16 @@ pub async fn unload(
     State(application): State<Arc<Application>>,
     Path((model, variant)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let generation = application.registry().unload(&model, &variant)?;
-    Ok(Json(variant_json(&application, &generation)))
+    application
+        .clone()
+        .blocking(move || {
+            let unloaded = application.variants().unload(&model, &variant)?;
+            Ok(Json(match unloaded {
+                Some(generation) => variant_json(&application, &generation),
+                None => json!({"model": model, "variant": variant}),
+            }))
+        })
+        .await
 }
 
 /// A variant with its shape and its load.

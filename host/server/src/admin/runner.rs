@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use espalier_components::Deployments;
 use espalier_engine::Registry;
@@ -10,18 +11,32 @@ use espalier_model::Checkpoint;
 use espalier_pruning::{EvaluateJob, JobRequest, JobRunner, Phase, Progress, PruneJob, PruneRequest, prune};
 use serde_json::{Value, json};
 
+use crate::gate::Gate;
+use crate::variants::Variants;
+
+/// How often a job that waits for the host's start looks whether it was cancelled.
+const READY_INTERVAL: Duration = Duration::from_millis(500);
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs jobs one at a time, beside the requests.
 pub struct Runner {
     registry: Arc<Registry>,
+    variants: Arc<Variants>,
     deployments: Deployments,
+    /// Open when the models are loaded: a job that waited for the host's start needs them.
+    ready: Arc<Gate>,
 }
 
 impl Runner {
     /// A runner over the loaded models and the deployed components.
-    pub const fn new(registry: Arc<Registry>, deployments: Deployments) -> Self {
-        Self { registry, deployments }
+    pub(crate) const fn new(
+        registry: Arc<Registry>,
+        variants: Arc<Variants>,
+        deployments: Deployments,
+        ready: Arc<Gate>,
+    ) -> Self {
+        Self { registry, variants, deployments, ready }
     }
 
     fn prune(&self, job: &PruneJob, progress: &mut dyn Progress) -> Result<Value, Failure> {
@@ -39,7 +54,7 @@ impl Runner {
         let checkpoint = Checkpoint::open(generation.path())?;
         let plan = prune(&checkpoint, generation.model(), &policy, &request, &job.out, progress)?;
         let loaded = match &job.load_as {
-            Some(variant) => Some(self.registry.load(&job.model, variant, &job.out)?),
+            Some(variant) => Some(self.variants.load(&job.model, variant, &job.out)?),
             None => None,
         };
         Ok(json!({
@@ -81,6 +96,11 @@ impl Runner {
 
 impl JobRunner for Runner {
     fn run(&self, request: &JobRequest, progress: &mut dyn Progress) -> Result<Value, Failure> {
+        while !self.ready.wait(READY_INTERVAL) {
+            if !progress.report(Phase::Load, 0, 1) {
+                return Err("the job was cancelled before the host's models were loaded".into());
+            }
+        }
         match request {
             JobRequest::Prune(job) => self.prune(job, progress),
             JobRequest::Evaluate(job) => self.evaluate(job, progress),

@@ -58,10 +58,10 @@ const TOKENS: Kind = Kind::Histogram(&[
 const STEP_TOKENS: Kind = Kind::Histogram(&[
     1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0,
 ]);
-/// Calls of components: from microseconds to the deadline.
+/// Calls of components: from the microseconds of a router to the minutes of a metric.
 const CALL: Kind = Kind::Histogram(&[
     0.00001, 0.000_025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5,
-    1.0, 5.0,
+    1.0, 5.0, 30.0, 120.0, 600.0,
 ]);
 
 macro_rules! metrics {
@@ -112,7 +112,7 @@ metrics! {
     ROUTER_FAILURES = "espalier_router_failures_total", Kind::Counter, &["model", "component", "version"],
         "Requests whose router component failed, so that the default variant answered.";
     COMPONENT_CALLS = "espalier_component_calls_total", Kind::Counter, COMPONENT_OUTCOME,
-        "Calls into components; outcome is ok or error.";
+        "Calls into components; outcome is ok, a limit that was reached (guest_time, memory, …), or trap, guest, invalid_answer, input or busy.";
     COMPONENT_SECONDS = "espalier_component_call_seconds", CALL, COMPONENT, "Duration of calls into components.";
     JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state.";
 

@@ -11,6 +11,7 @@ mod generation;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use espalier_components::{Call, CallObserver, ComponentError, Identity};
 use espalier_engine::Registry;
 use espalier_pruning::JobCount;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, TextEncoder};
@@ -30,17 +31,6 @@ pub enum Names {
     Espalier,
     /// Those that begin with `vllm:`.
     Vllm,
-}
-
-/// Labels of a component's series.
-#[derive(Clone, Copy, Debug)]
-pub struct ComponentLabels<'a> {
-    /// The name that the component describes itself with.
-    pub component: &'a str,
-    /// Its version.
-    pub version: &'a str,
-    /// The slot that it was called in.
-    pub slot: &'a str,
 }
 
 /// The collectors.
@@ -131,16 +121,8 @@ impl Metrics {
     }
 
     /// The router component failed for a request to `model`.
-    pub fn router_failed(&self, model: &str, labels: ComponentLabels<'_>) {
-        self.router_failures.with_label_values(&[model, labels.component, labels.version]).inc();
-    }
-
-    /// A component was called.
-    pub fn component_call(&self, labels: ComponentLabels<'_>, succeeded: bool, duration: Duration) {
-        let ComponentLabels { component, version, slot } = labels;
-        let outcome = if succeeded { "ok" } else { "error" };
-        self.component_calls.with_label_values(&[component, version, slot, outcome]).inc();
-        self.component_seconds.with_label_values(&[component, version, slot]).observe(duration.as_secs_f64());
+    pub fn router_failed(&self, model: &str, router: &Identity) {
+        self.router_failures.with_label_values(&[model, router.name.as_str(), router.version.as_str()]).inc();
     }
 
     /// The observer that the engine of a generation reports to.
@@ -180,6 +162,16 @@ impl Metrics {
             })
             .collect();
         TextEncoder::new().encode_to_string(&families).map_err(ServerError::Metrics)
+    }
+}
+
+impl CallObserver for Metrics {
+    fn called(&self, call: &Call<'_>) {
+        let (name, version, slot) = (&call.component.name, &call.component.version, call.slot.to_string());
+        let labels = [name.as_str(), version.as_str(), slot.as_str()];
+        let outcome = call.error.map_or("ok", ComponentError::outcome);
+        self.component_calls.with_label_values(&[labels[0], labels[1], labels[2], outcome]).inc();
+        self.component_seconds.with_label_values(&labels).observe(call.duration.as_secs_f64());
     }
 }
 

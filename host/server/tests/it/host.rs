@@ -98,15 +98,29 @@ impl Host {
     }
 
     pub(crate) fn with(setup: Setup) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), setup)
+    }
+
+    /// Ends this server and starts another one on its state directory.
+    pub(crate) fn restart(mut self, setup: Setup) -> Self {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        drop(self);
+        Self::within(folder, setup)
+    }
+
+    fn within(folder: TempDir, setup: Setup) -> Self {
         for (seed, (model, variant)) in setup.models.iter().enumerate() {
-            synthesize(&SynthShape::default(), &weights(folder.path(), model, variant), seed as u64).unwrap();
+            let path = weights(folder.path(), model, variant);
+            if !path.exists() {
+                synthesize(&SynthShape::default(), &path, seed as u64).unwrap();
+            }
         }
         let state = folder.path().join("state");
         let application = Application::open(&state, Cpu::new(1).unwrap(), setup.config).unwrap();
         for (model, variant) in &setup.models {
             application.load(model, variant, &weights(folder.path(), model, variant)).unwrap();
         }
+        application.restore().unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let addresses = Addresses { public: any, admin: any, admin_token: setup.admin_token };
         let (sender, receiver) = std::sync::mpsc::channel();

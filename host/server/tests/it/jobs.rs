@@ -64,6 +64,33 @@ fn an_evaluation_compares_two_variants() {
     let rows = job["result"]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0]["measurements"], rows[1]["measurements"]);
+    // One call for each of the two variants.
+    let component = r#"component="perplexity",outcome="ok",slot="metric/perplexity",version="0.1.0""#;
+    assert_eq!(host.series(&format!("espalier_component_calls_total{{{component}}}")), 2.0);
+}
+
+#[test]
+fn calls_of_policies_are_counted_with_what_they_fail_by() {
+    let host = host();
+    let trap = guests::bytes("fixture-trap-policy");
+    host.post_bytes("/admin/v1/components", "application/wasm", &trap).success();
+    for (policy, state) in [("activation-norm", "succeeded"), ("fixture-trap-policy", "failed")] {
+        let mut body = prune(&host, policy);
+        body["policy"] = json!(policy);
+        let id = host.post(JOBS, &body).success()["id"].as_u64().unwrap();
+        assert_eq!(host.job(id)["state"], state);
+    }
+    let calls = |component: &str, outcome: &str| {
+        host.series(&format!(
+            r#"espalier_component_calls_total{{component="{component}",outcome="{outcome}",slot="scoring/{component}",version="0.1.0"}}"#
+        ))
+    };
+    // At least: begin, four windows in each layer, and the scores of two units.
+    assert!(calls("activation-norm", "ok") > 6.0);
+    assert_eq!(calls("activation-norm", "trap"), 0.0);
+    assert_eq!(calls("fixture-trap-policy", "trap"), 1.0);
+    let seconds = r#"espalier_component_call_seconds_count{component="activation-norm",slot="scoring/activation-norm",version="0.1.0"}"#;
+    assert_eq!(host.series(seconds), calls("activation-norm", "ok"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod metrics;
 mod models;
 mod operation;
 mod refusals;
+mod restarts;
 mod routing;
 mod shutdown;
 mod streaming;
