@@ -1,7 +1,7 @@
 //! `espalier synth`: random weights at a given shape.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use espalier_model::{SynthShape, synthesize};
@@ -9,8 +9,8 @@ use espalier_model::{SynthShape, synthesize};
 /// Options of `synth`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// JSON file with the shape, in the keys of an HF config.json.
-    #[arg(long, value_name = "FILE.json")]
+    /// `gpt-oss-20b`, or a JSON file with a shape in the keys of an HF config.json.
+    #[arg(long, value_name = "gpt-oss-20b|FILE.json")]
     shape: PathBuf,
     /// Directory to write; must not exist.
     #[arg(long, value_name = "DIR")]
@@ -22,10 +22,17 @@ pub(crate) struct Args {
 
 /// Runs `synth`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let text = fs::read_to_string(&args.shape)
-        .with_context(|| format!("--shape {} cannot be read", args.shape.display()))?;
-    let shape: SynthShape = serde_json::from_str(&text)
-        .with_context(|| format!("--shape {} is not a shape", args.shape.display()))?;
-    synthesize(&shape, &args.out, args.seed)?;
+    synthesize(&shape(&args.shape)?, &args.out, args.seed)?;
     Ok(())
+}
+
+/// A file's shape; a word that names no file is the name of a model.
+fn shape(file_or_name: &Path) -> Result<SynthShape> {
+    let name = file_or_name.to_str().filter(|name| !name.ends_with(".json") && !file_or_name.exists());
+    if let Some(name) = name {
+        return Ok(SynthShape::named(name)?);
+    }
+    let text = fs::read_to_string(file_or_name)
+        .with_context(|| format!("--shape {} cannot be read", file_or_name.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("--shape {} is not a shape", file_or_name.display()))
 }

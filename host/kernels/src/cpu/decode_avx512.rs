@@ -49,6 +49,9 @@ pub(in crate::cpu) struct Factors {
 
 /// A format of blocks of 32, as a type: a call through a pointer for each block would cost as much as the block.
 pub(in crate::cpu) trait Blocks<const BYTES: usize> {
+    /// Whether blocks have scales.
+    const SCALED: bool = true;
+
     /// The scales and minima of 16 blocks, from the first four bytes of each.
     ///
     /// # Safety

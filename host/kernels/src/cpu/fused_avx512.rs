@@ -15,10 +15,58 @@ pub(super) const WEIGHTS: usize = 4;
 /// Activation rows at most.
 pub(super) const ACTIVATIONS: usize = 4;
 
-/// Whether there is a kernel for `format`.
-pub(super) fn supports(format: WeightFormat) -> bool {
+/// Whether there is a kernel for rows of `columns` values in `format`.
+pub(super) fn supports(format: WeightFormat, columns: usize) -> bool {
     use WeightFormat as F;
     matches!(format, F::Q4_0 | F::Q4_1 | F::Q5_0 | F::Q5_1 | F::Q8_0 | F::Mxfp4)
+        || matches!(format, F::Bf16 | F::F16) && columns.is_multiple_of(32)
+}
+
+/// Values that stand for themselves, taken 32 at a time.
+struct Bf16;
+struct F16;
+
+impl Blocks<64> for Bf16 {
+    const SCALED: bool = false;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    unsafe fn factors(_: __m512i) -> Factors {
+        Factors { d: [0.0; SCALES], m: [0.0; SCALES] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    unsafe fn values(block: &[u8; 64], _: f32, _: f32) -> (__m512, __m512) {
+        // SAFETY: the block is 64 bytes, and the features are enabled.
+        unsafe {
+            let half = |offset: usize| {
+                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(block.as_ptr().add(offset).cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+            };
+            (half(0), half(32))
+        }
+    }
+}
+
+impl Blocks<64> for F16 {
+    const SCALED: bool = false;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    unsafe fn factors(_: __m512i) -> Factors {
+        Factors { d: [0.0; SCALES], m: [0.0; SCALES] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    unsafe fn values(block: &[u8; 64], _: f32, _: f32) -> (__m512, __m512) {
+        // SAFETY: the block is 64 bytes, and the features are enabled.
+        unsafe {
+            let half = |offset: usize| _mm512_cvtph_ps(_mm256_loadu_si256(block.as_ptr().add(offset).cast()));
+            (half(0), half(32))
+        }
+    }
 }
 
 /// Adds the products of four rows of blocks with up to four activation rows to `sums[w · activations.count() + a]`.
@@ -36,6 +84,8 @@ pub(super) fn accumulate(
         WeightFormat::Q5_1 => by_rows::<24, formats::Q5_1>(weights, activations, sums),
         WeightFormat::Q8_0 => by_rows::<34, formats::Q8_0>(weights, activations, sums),
         WeightFormat::Mxfp4 => by_rows::<17, formats::Mxfp4>(weights, activations, sums),
+        WeightFormat::Bf16 => by_rows::<64, Bf16>(weights, activations, sums),
+        WeightFormat::F16 => by_rows::<64, F16>(weights, activations, sums),
         _ => {}
     }
 }
@@ -79,14 +129,20 @@ unsafe fn tile<const BYTES: usize, F: Blocks<BYTES>, const N: usize>(
         }
         for start in (0..blocks).step_by(SCALES) {
             let end = blocks.min(start + SCALES);
-            let factors: [Factors; WEIGHTS] =
-                std::array::from_fn(|row| F::factors(first_words(&weights[row][start..end])));
+            let factors: [Factors; WEIGHTS] = std::array::from_fn(|row| {
+                let words =
+                    if F::SCALED { first_words(&weights[row][start..end]) } else { _mm512_setzero_si512() };
+                F::factors(words)
+            });
             for block in start..end {
                 let halves: [(__m512, __m512); N] = std::array::from_fn(|n| {
                     let input = inputs[n][block].as_ptr();
                     (_mm512_loadu_ps(input), _mm512_loadu_ps(input.add(16)))
                 });
                 for ((tile, row), Factors { d, m }) in tile.iter_mut().zip(&weights).zip(&factors) {
+                    // Rows follow each other in memory, so this is the same block of the next four.
+                    let ahead = row[block].as_ptr().wrapping_add(WEIGHTS * blocks * BYTES);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     let (low, high) = F::values(&row[block], d[block - start], m[block - start]);
                     for (lanes, input) in tile.iter_mut().zip(&halves) {
                         *lanes = _mm512_fmadd_ps(low, input.0, *lanes);

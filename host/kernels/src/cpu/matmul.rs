@@ -168,7 +168,7 @@ impl Task<'_> {
             return self.many(piece, scratch);
         }
         #[cfg(target_arch = "x86_64")]
-        if self.set >= InstructionSet::Avx512 && fused::supports(self.weights.format()) {
+        if self.set >= InstructionSet::Avx512 && fused::supports(self.weights.format(), self.input.columns) {
             return self.fused(piece, scratch);
         }
         self.few(piece, scratch);
