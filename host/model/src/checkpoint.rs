@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::chat::ChatTemplate;
 use crate::error::ModelError;
-use crate::spec::{ModelSpec, TensorPart};
+use crate::spec::{Architecture, ModelSpec, TensorPart};
 use crate::stored_tensor::StoredTensor;
-use crate::tokenizer::{Tokenizer, TokenizerFiles};
+use crate::tokenizer::{Tokenizer, TokenizerFiles, o200k_harmony};
 use crate::{gguf, hugging_face};
 
 /// The file format of a checkpoint.
@@ -63,6 +63,8 @@ pub(crate) enum TokenizerSource {
     Files(Box<TokenizerFiles>),
     /// To be built from GGUF metadata when first asked for.
     Gguf(Box<gguf::Metadata>),
+    /// The vocabulary of gpt-oss that this program carries, with what else a directory holds beside it.
+    O200kHarmony(Box<TokenizerFiles>),
 }
 
 impl Checkpoint {
@@ -82,7 +84,19 @@ impl Checkpoint {
     }
 
     fn from_contents(path: &Path, format: CheckpointFormat, contents: Contents) -> Result<Self, ModelError> {
-        let Contents { spec, tensors: found, tokenizer_files } = contents;
+        let Contents { mut spec, tensors: found, mut tokenizer_files } = contents;
+        if spec.architecture == Architecture::GptOss && spec.vocab_size == o200k_harmony::VOCABULARY {
+            // Configurations name one of the three; the model ends a tool call with another.
+            spec.eos.extend(o200k_harmony::END_TOKENS);
+            spec.eos.sort_unstable();
+            spec.eos.dedup();
+            tokenizer_files = match tokenizer_files {
+                TokenizerSource::Files(files) if files.tokenizer_json.is_none() => {
+                    TokenizerSource::O200kHarmony(files)
+                }
+                other => other,
+            };
+        }
         spec.validate()?;
         let mut by_name: HashMap<String, StoredTensor> =
             found.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
@@ -147,7 +161,8 @@ impl Checkpoint {
         self.tensors.iter()
     }
 
-    /// The tokenizer's files as an HF directory holds them; for GGUF they are made from the metadata.
+    /// The tokenizer's files as an HF directory holds them; for GGUF they are made from the metadata, for a directory
+    /// of gpt-oss without `tokenizer.json` from the vocabulary that this program carries.
     ///
     /// # Errors
     /// GGUF metadata without a tokenizer, or with one of an unsupported kind.
@@ -157,13 +172,14 @@ impl Checkpoint {
             TokenizerSource::Gguf(metadata) => {
                 gguf::tokenizer_files(metadata).map_err(|error| error.in_file(&self.path))
             }
+            TokenizerSource::O200kHarmony(files) => o200k_harmony::complete(TokenizerFiles::clone(files)),
         }
     }
 
     /// The tokenizer.
     ///
     /// # Errors
-    /// See [`Checkpoint::tokenizer_files`]; also a directory without `tokenizer.json`.
+    /// See [`Checkpoint::tokenizer_files`]; also a directory without `tokenizer.json` of any other model than gpt-oss.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let files = self.tokenizer_files()?;
         Tokenizer::new(&files, self.spec.bos, &self.spec.eos).map_err(|error| error.in_file(&self.path))
@@ -173,7 +189,7 @@ impl Checkpoint {
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         match &self.tokenizer_files {
-            TokenizerSource::Files(files) => files.chat_template(),
+            TokenizerSource::Files(files) | TokenizerSource::O200kHarmony(files) => files.chat_template(),
             TokenizerSource::Gguf(metadata) => metadata.text("tokenizer.chat_template"),
         }
     }

@@ -1,7 +1,8 @@
 //! Models with random weights, made in a moment, for tests and benches that need a shape and no download.
 //!
 //! A synthetic model is an ordinary HF directory: a `config.json`, weights of a scale at which activations neither
-//! vanish nor explode, and a byte-level tokenizer with a chat template. The same shape and seed give the same bytes.
+//! vanish nor explode, and a byte-level tokenizer with a chat template (gpt-oss's own tokenizer for gpt-oss with its
+//! vocabulary of 201088). The same shape and seed give the same bytes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,9 +16,9 @@ use serde_json::{Map, Value, json};
 use crate::error::ModelError;
 use crate::hugging_face::{spec_from_config, write_hugging_face};
 use crate::layout::MXFP4_BLOCK;
-use crate::spec::{ModelSpec, TensorPart};
+use crate::spec::{Architecture, ModelSpec, TensorPart};
 use crate::tensor_plan::TensorPlan;
-use crate::tokenizer::{TokenizerFiles, character_of, pre_tokenizer};
+use crate::tokenizer::{TokenizerFiles, character_of, o200k_harmony, pre_tokenizer};
 
 /// After the 256 bytes; ids 256 to 259.
 const SPECIAL: [&str; 4] = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"];
@@ -105,8 +106,14 @@ impl SynthShape {
             "eos_token_id": [EOS, END_OF_TURN],
             "rms_norm_eps": 1e-5,
         });
-        let experts =
+        let mut experts =
             json!({ "num_local_experts": 8, "sliding_window": 16, "max_position_embeddings": 131_072 });
+        let vocabulary = config.get("vocab_size").and_then(Value::as_u64);
+        let real_vocabulary = vocabulary == Some(o200k_harmony::VOCABULARY as u64);
+        if real_vocabulary {
+            experts["bos_token_id"] = o200k_harmony::BOS.into();
+            experts["eos_token_id"] = json!(o200k_harmony::END_TOKENS);
+        }
         let gpt_oss = config.get("model_type").and_then(Value::as_str) == Some("gpt_oss")
             || config.get("architectures") == Some(&json!(["GptOssForCausalLM"]));
         for defaults in gpt_oss.then_some(experts).into_iter().chain([defaults]) {
@@ -122,7 +129,7 @@ impl SynthShape {
             return Err(ModelError::malformed("field vocab_size", size, expected));
         }
         let mut spec = spec_from_config(&config)?;
-        spec.add_bos = true;
+        spec.add_bos = !(gpt_oss && real_vocabulary);
         Ok(spec)
     }
 
@@ -243,8 +250,11 @@ fn fnv1a(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Every byte is a token; ids behind the special tokens stand for short made-up words that no text encodes to.
+/// gpt-oss's own tokenizer at gpt-oss's vocabulary size. At any other, every byte is a token; ids behind the special tokens stand for short made-up words that no text encodes to.
 fn tokenizer_files(spec: &ModelSpec) -> Result<TokenizerFiles, ModelError> {
+    if spec.architecture == Architecture::GptOss && spec.vocab_size == o200k_harmony::VOCABULARY {
+        return o200k_harmony::complete(TokenizerFiles::default());
+    }
     let split = pre_tokenizer::by_gguf_name("gpt-2")?;
     let mut vocabulary: Map<String, Value> =
         (0..=u8::MAX).map(|byte| (character_of(byte).to_string(), byte.into())).collect();

@@ -1,13 +1,14 @@
 //! Text to tokens and back.
 //!
-//! Every source ends in one path: a `tokenizer.json`, read from a directory or built from GGUF metadata, run by the
-//! `tokenizers` crate. Decoding is done here, from a table of each token's bytes, because streaming needs bytes and
+//! Every source ends in one path: a `tokenizer.json`, read from a directory, built from GGUF metadata or from the
+//! vocabulary of gpt-oss that this program carries, run by the `tokenizers` crate. Decoding is done here, from a table of each token's bytes, because streaming needs bytes and
 //! not strings that have lost the halves of characters.
 
 #![deny(clippy::indexing_slicing)]
 
 mod byte_level;
 mod files;
+pub(crate) mod o200k_harmony;
 pub(crate) mod pre_tokenizer;
 mod stream;
 
