@@ -7,6 +7,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod byte_level;
+mod definition;
 mod files;
 pub(crate) mod o200k_harmony;
 pub(crate) mod pre_tokenizer;
@@ -71,9 +72,7 @@ impl Tokenizer {
                 "a tokenizer in the form of the tokenizers library",
             ));
         };
-        let mut parsing: tokenizers::Tokenizer = text
-            .parse()
-            .map_err(|error| ModelError::Tokenizer(format!("tokenizer.json is refused: {error}")))?;
+        let mut parsing = definition::parse(text)?;
         // Files made for training may carry them; serving decides about lengths itself.
         parsing.with_padding(None);
         parsing.with_truncation(None).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
