@@ -1,7 +1,7 @@
 """Makes fuzz/seeds/: one or two small valid inputs per target, from which the fuzzer starts.
 
 Run: python3 fuzz/make_seeds.py
-Needs: gguf 0.19.0, tokenizers, safetensors, numpy.
+Needs: gguf 0.19.0, tokenizers, safetensors, numpy, wasmtime.
 """
 
 import json
@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import safetensors.numpy
 import tokenizers
+import wasmtime
 
 SEEDS = pathlib.Path(__file__).parent / "seeds"
 GOLDEN = pathlib.Path(__file__).parent.parent / "tests" / "golden" / "data"
@@ -20,6 +21,22 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+COMPONENTS = {
+    "empty": "(component)",
+    "imports": """(component
+        (import "espalier:kernels/telemetry@0.1.0" (instance
+            (export "level" (type (sub resource)))
+            (export "log" (func (param "message" string))))))""",
+    "exports": """(component
+        (core module $m
+            (memory (export "memory") 1)
+            (func (export "describe") (result i32) i32.const 16)
+            (func (export "route") (param i32) (result i32) local.get 0))
+        (core instance $i (instantiate $m))
+        (func $describe (result string) (canon lift (core func $i "describe") (memory (core memory $i "memory"))))
+        (func $route (param "request" u32) (result u32) (canon lift (core func $i "route")))
+        (instance (export "espalier:policy/routing@0.1.0") (export "describe" (func $describe)) (export "route" (func $route))))""",
+}
 MERGES = [("Ġ", "t"), ("e", "x"), ("Ġt", "ex")]
 
 
@@ -110,6 +127,8 @@ def main():
         (folder("config_json") / f"{name}.json").write_text((GOLDEN / "tiny" / name / "config.json").read_text())
     (folder("tokenizer_json") / "byte-level.json").write_text(byte_level_tokenizer().to_str())
     (folder("chat_template") / "chatml.jinja").write_text(TEMPLATE)
+    for name, text in COMPONENTS.items():
+        (folder("component") / f"{name}.wasm").write_bytes(bytes(wasmtime.wat2wasm(text)))
     sampling = {"max_tokens": 8, "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["\n"], "stream": True}
     completion = {"model": "smollm2@75", "prompt": "Once", **sampling, "stream_options": {"include_usage": True}}
     chat = {"model": "smollm2", "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], **sampling}

@@ -11,11 +11,11 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(body) => {
             let errors = [CompletionRequest::parse(body.clone()).err(), ChatRequest::parse(body).err()];
             for error in errors.into_iter().flatten() {
-                error.to_json();
+                let _ = error.to_json();
             }
         }
         Err(error) => {
-            error.to_json();
+            let _ = error.to_json();
         }
     }
 });
