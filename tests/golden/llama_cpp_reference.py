@@ -65,8 +65,8 @@ class LlamaCpp:
 
     def tokenize(self, text):
         raw = text.encode()
-        ids = (self.c.llama_token * len(raw))()
-        count = self.c.llama_tokenize(self.vocabulary, raw, len(raw), ids, len(raw), True, True)
+        ids = (self.c.llama_token * (len(raw) + 2))()  # with BOS and EOS, if each byte is a token
+        count = self.c.llama_tokenize(self.vocabulary, raw, len(raw), ids, len(ids), True, True)
         return list(ids[:count])
 
     def logits(self, tokens):

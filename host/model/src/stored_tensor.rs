@@ -203,7 +203,6 @@ pub(crate) fn tensor_bytes(name: &str, format: WeightFormat, shape: &[usize]) ->
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
     use crate::layout::Stride;

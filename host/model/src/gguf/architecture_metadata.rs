@@ -84,7 +84,7 @@ pub(super) fn architecture_metadata(
         Activation::ClampedSwiglu { .. } if spec.activation != GPT_OSS_ACTIVATION => {
             let found = format!("{:?}", spec.activation);
             let supported = "alpha 1.702 and limit 7, which programs that read it have built in";
-            return Err(ModelError::unsupported("clamped SwiGLU in GGUF:", found, supported));
+            Err(ModelError::unsupported("clamped SwiGLU in GGUF:", found, supported))
         }
         Activation::ClampedSwiglu { .. } | Activation::Silu => Ok(metadata),
     }

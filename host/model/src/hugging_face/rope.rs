@@ -76,11 +76,17 @@ fn yarn_attention_factor(scaling: Fields<'_>, factor: f64) -> Result<f64, ModelE
     if let Some(stated) = scaling.number("attention_factor")? {
         return Ok(stated);
     }
-    let magnitude = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
     Ok(match (scaling.number("mscale")?, scaling.number("mscale_all_dim")?) {
-        (Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => magnitude(scale) / magnitude(all),
-        _ => magnitude(1.0),
+        (Some(scale), Some(all)) if scale != 0.0 && all != 0.0 => {
+            magnitude(factor, scale) / magnitude(factor, all)
+        }
+        _ => magnitude(factor, 1.0),
     })
+}
+
+/// YaRN's factor on cos and sin.
+fn magnitude(factor: f64, scale: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 }
 }
 
 /// `rope_scaling` as both versions read it.
@@ -106,15 +112,20 @@ pub(super) fn rope_scaling_json(scaling: &RopeScaling) -> Result<Value, ModelErr
             attention_factor,
             truncate,
         } => {
-            json!({
+            let mut scaling = json!({
                 "rope_type": "yarn",
                 "factor": factor,
                 "beta_fast": beta_fast,
                 "beta_slow": beta_slow,
                 "original_max_position_embeddings": original_max_positions,
-                "attention_factor": attention_factor,
                 "truncate": truncate,
-            })
+            });
+            // Left out where the formula gives it, as in the published files: other programs' converters read a stated
+            // factor in more than one sense.
+            if *attention_factor != magnitude(*factor, 1.0) {
+                scaling["attention_factor"] = json!(attention_factor);
+            }
+            scaling
         }
         RopeScaling::Factors { .. } => {
             let supported = "default, linear, llama3, yarn in HF's configuration";
