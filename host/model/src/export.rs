@@ -1,7 +1,7 @@
 //! A checkpoint in another file format or other number formats.
 //!
-//! A tensor that keeps its format keeps its bytes. The writers give the rest: one tensor in memory at a time (two where
-//! HF stores two in one), the disk asked beforehand, and an output that appears complete or not at all.
+//! A tensor that keeps its format keeps its bytes. The writers give the rest: a part of a tensor in memory at a time, the
+//! disk asked beforehand, and an output that appears complete or not at all.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -9,18 +9,22 @@ mod formats;
 mod report;
 mod requantize;
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use espalier_kernels::WeightFormat;
 
 use self::formats::{gguf_format, hugging_face_format};
+use self::report::SquaredError;
 pub use self::report::{ConversionReport, FormatChange};
 pub(crate) use self::requantize::requantize;
 use crate::checkpoint::{Checkpoint, CheckpointFormat};
 use crate::error::ModelError;
-use crate::gguf::write_gguf;
-use crate::hugging_face::write_hugging_face;
+use crate::gguf::write_gguf_in_parts;
+use crate::hugging_face::{Shapes, write_hugging_face_in_parts};
 use crate::stored_tensor::{StoredTensor, tensor_bytes};
+use crate::tensor_bytes::TensorBytes;
 use crate::tensor_plan::TensorPlan;
 
 /// What a copy is to be.
@@ -55,28 +59,36 @@ pub fn convert(
     let files = checkpoint.tokenizer_files()?;
     let sizes = plans.iter().map(|plan| tensor_bytes(&plan.name, plan.format, &plan.shape));
     let total: u64 = sizes.sum::<Result<_, _>>()?;
-    let mut report = ConversionReport::default();
     let mut done = 0;
-    let mut produce = |plan: &TensorPlan| {
-        let source = checkpoint.tensor(&plan.name)?;
-        let bytes = if source.format == plan.format {
-            report.kept(source);
-            source.bytes()?.as_slice().to_vec()
+    let mut errors = HashMap::<String, SquaredError>::new();
+    let mut produce = |plan: &TensorPlan, range: Range<usize>| {
+        let part = checkpoint.tensor(&plan.name)?.slice(range.clone())?;
+        let stored = part.bytes()?;
+        let bytes = if part.format == plan.format {
+            TensorBytes::from(stored)
         } else {
-            let (bytes, error) =
-                requantize(&source.name, source.format, source.bytes()?.as_slice(), plan.format)?;
-            report.changed(source, plan.format, error);
-            bytes
+            let first = range.start * part.shape.iter().skip(1).product::<usize>();
+            let (bytes, error) = requantize(&plan.name, part.format, stored.as_slice(), plan.format, first)?;
+            errors.entry(plan.name.clone()).or_default().merge(error);
+            TensorBytes::from(bytes)
         };
         done += bytes.len() as u64;
         progress(done, total);
         Ok(bytes)
     };
     match conversion.container {
-        CheckpointFormat::Gguf => write_gguf(out, checkpoint.spec(), &files, &plans, &mut produce)?,
-        CheckpointFormat::HuggingFace => {
-            write_hugging_face(out, checkpoint.spec(), &files, &plans, &mut produce)?;
+        CheckpointFormat::Gguf => {
+            write_gguf_in_parts(out, checkpoint.spec(), &files, &plans, &mut produce)?;
         }
+        CheckpointFormat::HuggingFace => {
+            let shapes = Shapes::Uniform;
+            write_hugging_face_in_parts(out, checkpoint.spec(), &files, &plans, shapes, &mut produce)?;
+        }
+    }
+    let mut report = ConversionReport::default();
+    for plan in &plans {
+        let source = checkpoint.tensor(&plan.name)?;
+        report.add(source, plan.format, errors.get(&plan.name).copied().unwrap_or_default());
     }
     Ok(report)
 }

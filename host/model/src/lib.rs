@@ -32,8 +32,8 @@ pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use error::ModelError;
 pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};
 pub use forward::{ForwardBatch, LogitRows, LogitSink};
-pub use gguf::write_gguf;
-pub use hugging_face::{ProducePart, Shapes, write_hugging_face, write_hugging_face_in_parts};
+pub use gguf::{write_gguf, write_gguf_in_parts};
+pub use hugging_face::{Shapes, write_hugging_face, write_hugging_face_in_parts};
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use model::Model;
 pub use probe::{Probe, ProbeSink};
@@ -44,6 +44,6 @@ pub use spec::{
 };
 pub use stored_tensor::StoredTensor;
 pub use synth::{SynthShape, synthesize};
-pub use tensor_bytes::TensorBytes;
+pub use tensor_bytes::{ProducePart, TensorBytes};
 pub use tensor_plan::TensorPlan;
 pub use tokenizer::{EncodeOptions, TextStream, Tokenizer, TokenizerFiles};

@@ -163,7 +163,7 @@ impl StoredTensor {
             return Ok(self.bytes()?.as_slice().to_vec());
         }
         tensor_bytes(&self.name, format, &self.shape)?;
-        let (bytes, _) = requantize(&self.name, self.format, self.bytes()?.as_slice(), format)?;
+        let (bytes, _) = requantize(&self.name, self.format, self.bytes()?.as_slice(), format, 0)?;
         Ok(bytes)
     }
 

@@ -26,6 +26,11 @@ impl SquaredError {
         }
     }
 
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.error += other.error;
+        self.energy += other.energy;
+    }
+
     /// The root of the error's energy over the values' energy; 0 where nothing changed.
     pub(crate) fn relative_rms(self) -> f64 {
         if self.error == 0.0 { 0.0 } else { (self.error / self.energy).sqrt() }
@@ -34,10 +39,9 @@ impl SquaredError {
 
 impl Sum for SquaredError {
     fn sum<I: Iterator<Item = Self>>(sums: I) -> Self {
-        sums.fold(Self::default(), |total, sum| Self {
-            error: total.error + sum.error,
-            energy: total.energy + sum.energy,
-        })
+        let mut total = Self::default();
+        sums.for_each(|sum| total.merge(sum));
+        total
     }
 }
 
@@ -72,13 +76,18 @@ pub struct ConversionReport {
 }
 
 impl ConversionReport {
-    pub(super) fn kept(&mut self, tensor: &StoredTensor) {
+    /// Counts a tensor that was written in `format`, with the error of that.
+    pub(super) fn add(&mut self, tensor: &StoredTensor, format: WeightFormat, error: SquaredError) {
+        if tensor.format == format { self.keep(tensor) } else { self.change(tensor, format, error) }
+    }
+
+    fn keep(&mut self, tensor: &StoredTensor) {
         let sum = self.kept.entry(tensor.format.name()).or_default();
         sum.tensors += 1;
         sum.bytes += tensor.byte_len() as u64;
     }
 
-    pub(super) fn changed(&mut self, tensor: &StoredTensor, to: WeightFormat, error: SquaredError) {
+    fn change(&mut self, tensor: &StoredTensor, to: WeightFormat, error: SquaredError) {
         let (from, to) = (tensor.format.name(), to.name());
         let place = self.changes.iter().position(|change| (change.from, change.to) == (from, to));
         let mut change = place.map_or_else(
@@ -96,7 +105,7 @@ impl ConversionReport {
         );
         change.tensors += 1;
         change.values += tensor.values() as u64;
-        change.sums = [change.sums, error].into_iter().sum();
+        change.sums.merge(error);
         change.relative_rms_error = change.sums.relative_rms();
         if change.worst_tensor.is_empty() || error.relative_rms() > change.worst_relative_rms_error {
             change.worst_tensor.clone_from(&tensor.name);

@@ -8,8 +8,8 @@ use crate::error::ModelError;
 /// Values converted at once: a multiple of every block, and small enough for a core's cache.
 const CHUNK: usize = 1 << 15;
 
-/// The values of `bytes`, whole blocks of `from`, in `to`, and the error that this made. All cores take part; beside the
-/// result there is memory for a few chunks only.
+/// The values of `bytes`, whole blocks of `from`, in `to`, and the error that this made; `first` is the first one's index
+/// in the tensor. All cores take part; beside the result there is memory for a few chunks only.
 ///
 /// # Errors
 /// By the tensor's name: a length that isn't whole blocks of `to`, a format that nothing is quantised to, a value beyond
@@ -19,6 +19,7 @@ pub(crate) fn requantize(
     from: WeightFormat,
     bytes: &[u8],
     to: WeightFormat,
+    first: usize,
 ) -> Result<(Vec<u8>, SquaredError), ModelError> {
     let (from_chunk, to_chunk) = (from.row_bytes(CHUNK)?, to.row_bytes(CHUNK)?);
     let values = bytes.len() / from.block_bytes() * from.block_values();
@@ -26,7 +27,7 @@ pub(crate) fn requantize(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunks = values.div_ceil(CHUNK).div_ceil(threads).max(1);
     let sums = std::thread::scope(|scope| {
-        let mut first = 0;
+        let mut first = first;
         let mut running = Vec::with_capacity(threads);
         for (source, target) in bytes.chunks(chunks * from_chunk).zip(out.chunks_mut(chunks * to_chunk)) {
             let stripe = Stripe { name, from, to, first };
@@ -105,7 +106,7 @@ mod tests {
         let values: Vec<f32> =
             (0..5 * CHUNK + 96).map(|index| ((index * 7919) % 1013) as f32 / 311.0 - 1.5).collect();
         for to in [WeightFormat::Q8_0, WeightFormat::Mxfp4, WeightFormat::Bf16] {
-            let (bytes, error) = requantize("t", WeightFormat::F32, &f32_bytes(&values), to).unwrap();
+            let (bytes, error) = requantize("t", WeightFormat::F32, &f32_bytes(&values), to, 0).unwrap();
             let mut whole = Vec::new();
             quantize(to, &values, &mut whole).unwrap();
             assert_eq!(bytes, whole);
@@ -114,7 +115,7 @@ mod tests {
             let mut expected = SquaredError::default();
             expected.add(&values, &back);
             assert!((error.relative_rms() / expected.relative_rms() - 1.0).abs() < 1e-9);
-            let (again, error) = requantize("t", to, &bytes, to).unwrap();
+            let (again, error) = requantize("t", to, &bytes, to, 0).unwrap();
             assert_eq!((again, error.relative_rms()), (bytes, 0.0), "{to} reproduces itself");
         }
     }
@@ -123,17 +124,19 @@ mod tests {
     fn what_would_be_lost_is_refused_by_name_and_place() {
         let mut values = vec![1.0; 2 * CHUNK];
         values[CHUNK + 5] = f32::NAN;
-        let error = requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::Q8_0).unwrap_err();
+        let error =
+            requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::Q8_0, 10).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("tensor t holds NaN at index {}, expected finite values", CHUNK + 5)
+            format!("tensor t holds NaN at index {}, expected finite values", CHUNK + 15)
         );
-        assert!(requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::Bf16).is_ok());
+        assert!(requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::Bf16, 0).is_ok());
         values[CHUNK + 5] = 70_000.0;
-        let error = requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::F16).unwrap_err();
+        let error =
+            requantize("t", WeightFormat::F32, &f32_bytes(&values), WeightFormat::F16, 0).unwrap_err();
         assert!(error.to_string().contains("tensor t") && error.to_string().contains("70000"), "{error}");
         let error =
-            requantize("t", WeightFormat::F32, &f32_bytes(&[0.0; 256]), WeightFormat::Q6K).unwrap_err();
+            requantize("t", WeightFormat::F32, &f32_bytes(&[0.0; 256]), WeightFormat::Q6K, 0).unwrap_err();
         assert!(error.to_string().contains("q6_k"), "{error}");
     }
 }

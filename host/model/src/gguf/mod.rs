@@ -25,7 +25,7 @@ pub use self::metadata::Metadata;
 pub use self::parse::{Gguf, GgufTensor, parse};
 pub use self::tokenizer::tokenizer_files;
 pub use self::value::{Array, Value};
-pub use self::write::write_gguf;
+pub use self::write::{write_gguf, write_gguf_in_parts};
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
 use crate::layout::Layout;

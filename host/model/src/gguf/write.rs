@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use espalier_kernels::WeightFormat;
@@ -16,10 +17,14 @@ use crate::free_space;
 use crate::layout::interleave_rows;
 use crate::spec::{ModelSpec, RopeScaling, RopeSpec};
 use crate::stored_tensor::tensor_bytes;
+use crate::tensor_bytes::{ProducePart, TensorBytes, checked};
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
 
 const ALIGNMENT: usize = 32;
+
+/// Bytes that are produced at once where a tensor can be produced in parts.
+const PART_BYTES: u64 = 64 << 20;
 
 /// Writes a GGUF file, one tensor in memory at a time.
 ///
@@ -36,6 +41,33 @@ pub fn write_gguf(
     files: &TokenizerFiles,
     tensors: &[TensorPlan],
     produce: &mut dyn FnMut(&TensorPlan) -> Result<Vec<u8>, ModelError>,
+) -> Result<(), ModelError> {
+    let mut whole = |plan: &TensorPlan, _: Range<usize>| produce(plan).map(TensorBytes::from);
+    write_limited(path, spec, files, tensors, u64::MAX, &mut whole)
+}
+
+/// Like [`write_gguf`], but a tensor is produced part by part, in ascending ranges of its first side. Those that are
+/// permuted here are produced whole.
+///
+/// # Errors
+/// See [`write_gguf`].
+pub fn write_gguf_in_parts(
+    path: &Path,
+    spec: &ModelSpec,
+    files: &TokenizerFiles,
+    tensors: &[TensorPlan],
+    produce: &mut ProducePart<'_>,
+) -> Result<(), ModelError> {
+    write_limited(path, spec, files, tensors, PART_BYTES, produce)
+}
+
+fn write_limited(
+    path: &Path,
+    spec: &ModelSpec,
+    files: &TokenizerFiles,
+    tensors: &[TensorPlan],
+    part_bytes: u64,
+    produce: &mut ProducePart<'_>,
 ) -> Result<(), ModelError> {
     spec.validate()?;
     spec.check_plan(tensors)?;
@@ -54,11 +86,21 @@ pub fn write_gguf(
     file.write_all(&header).map_err(failed)?;
     if let Some(factors) = rope_factors {
         let bytes: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
-        write_padded(&mut file, &bytes).map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| pad(&mut file, bytes.len())).map_err(failed)?;
     }
     for plan in tensors {
-        let bytes = in_ggml_order(spec, plan, produce(plan)?)?;
-        write_padded(&mut file, &bytes).map_err(failed)?;
+        let heads = permuted_heads(spec, plan);
+        let mut written = 0;
+        for part in parts(plan, if heads.is_some() { u64::MAX } else { part_bytes })? {
+            let bytes = checked(plan, &part, produce(plan, part.clone())?)?;
+            let bytes = match heads {
+                Some(heads) => TensorBytes::from(interleaved(plan, &bytes, heads)?),
+                None => bytes,
+            };
+            file.write_all(&bytes).map_err(failed)?;
+            written += bytes.len();
+        }
+        pad(&mut file, written).map_err(failed)?;
     }
     file.flush().map_err(failed)?;
     drop(file);
@@ -114,23 +156,31 @@ fn header(
     Ok(out)
 }
 
-fn in_ggml_order(spec: &ModelSpec, plan: &TensorPlan, bytes: Vec<u8>) -> Result<Vec<u8>, ModelError> {
-    let expected = tensor_bytes(&plan.name, plan.format, &plan.shape)?;
-    if bytes.len() as u64 != expected {
-        let what = format!("bytes produced for tensor {}", plan.name);
-        return Err(ModelError::argument(what, bytes.len(), expected.to_string()));
-    }
-    let name = tensor_names::ggml_name(&plan.name, spec.architecture).unwrap_or_default();
-    let Some(heads) = super::permuted_heads(spec, &name) else { return Ok(bytes) };
+/// Ranges of the first side that together take at most about `part_bytes`, at least one index each.
+fn parts(
+    plan: &TensorPlan,
+    part_bytes: u64,
+) -> Result<impl Iterator<Item = Range<usize>> + use<>, ModelError> {
+    let first = plan.shape.first().copied().unwrap_or(1).max(1);
+    let index_bytes = (tensor_bytes(&plan.name, plan.format, &plan.shape)? / first as u64).max(1);
+    let step = usize::try_from(part_bytes / index_bytes).unwrap_or(usize::MAX).clamp(1, first);
+    Ok((0..first).step_by(step).map(move |start| start..(start + step).min(first)))
+}
+
+/// Heads of a matrix whose rows ggml has in another order.
+fn permuted_heads(spec: &ModelSpec, plan: &TensorPlan) -> Option<usize> {
+    super::permuted_heads(spec, &tensor_names::ggml_name(&plan.name, spec.architecture)?)
+}
+
+fn interleaved(plan: &TensorPlan, bytes: &[u8], heads: usize) -> Result<Vec<u8>, ModelError> {
     let rows = plan.shape.first().copied().unwrap_or(1);
-    interleave_rows(&bytes, rows, heads).ok_or_else(|| {
+    interleave_rows(bytes, rows, heads).ok_or_else(|| {
         ModelError::argument(format!("rows of tensor {}", plan.name), rows, format!("{heads} equal heads"))
     })
 }
 
-fn write_padded(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    let padding = bytes.len().next_multiple_of(ALIGNMENT) - bytes.len();
+fn pad(file: &mut impl Write, bytes: usize) -> io::Result<()> {
+    let padding = bytes.next_multiple_of(ALIGNMENT) - bytes;
     io::copy(&mut io::Read::take(io::repeat(0), padding as u64), file).map(drop)
 }
 

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::config::spec_from_config;
 use self::fields::Fields;
 pub use self::per_layer::Shapes;
-pub use self::write::{ProducePart, write_hugging_face, write_hugging_face_in_parts};
+pub use self::write::{write_hugging_face, write_hugging_face_in_parts};
 use crate::checkpoint::{Contents, TokenizerSource};
 use crate::error::ModelError;
 use crate::safetensors::{self, Dtype};

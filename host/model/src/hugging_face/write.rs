@@ -18,8 +18,7 @@ use crate::error::ModelError;
 use crate::free_space;
 use crate::safetensors::ShardWriter;
 use crate::spec::ModelSpec;
-use crate::stored_tensor::tensor_bytes;
-use crate::tensor_bytes::TensorBytes;
+use crate::tensor_bytes::{ProducePart, TensorBytes, checked};
 use crate::tensor_plan::TensorPlan;
 use crate::tokenizer::TokenizerFiles;
 
@@ -49,9 +48,6 @@ pub fn write_hugging_face(
     let mut whole = |plan: &TensorPlan, _: Range<usize>| produce(plan).map(TensorBytes::from);
     write_limited(directory, spec, files, tensors, Shapes::Uniform, u64::MAX, &mut whole)
 }
-
-/// What a tensor's bytes come from: asked for a range of the tensor's first side, it gives the bytes of that part.
-pub type ProducePart<'a> = dyn FnMut(&TensorPlan, Range<usize>) -> Result<TensorBytes, ModelError> + 'a;
 
 /// Like [`write_hugging_face`], but a tensor is produced part by part, in ascending ranges of its first side, so that
 /// memory holds no more than a fixed buffer or one expert, whatever the model's size; and `shapes` may allow layers
@@ -147,23 +143,6 @@ fn write_weights(
         write_text(&directory.join(INDEX), &pretty(&index))?;
     }
     Ok(())
-}
-
-/// The bytes, if they are as many as the plan says for this part.
-fn checked(plan: &TensorPlan, part: &Range<usize>, bytes: TensorBytes) -> Result<TensorBytes, ModelError> {
-    let mut shape = plan.shape.clone();
-    if let Some(side) = shape.first_mut() {
-        *side = part.len();
-    }
-    let expected = tensor_bytes(&plan.name, plan.format, &shape)?;
-    if bytes.len() as u64 == expected {
-        return Ok(bytes);
-    }
-    Err(ModelError::argument(
-        format!("bytes produced for tensor {}", plan.name),
-        bytes.len(),
-        expected.to_string(),
-    ))
 }
 
 /// How many fusions go into each file: as many as fit, at least one.

@@ -39,7 +39,8 @@ pub(crate) fn complete(mut files: TokenizerFiles) -> Result<TokenizerFiles, Mode
         };
         files.tokenizer_json = Some(json.clone());
     }
-    let roles = json!({ "bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>" });
+    let roles =
+        json!({ "bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>" });
     fill(&mut files.special_tokens_map, &roles);
     fill(&mut files.tokenizer_config, &roles);
     fill(
@@ -107,8 +108,8 @@ fn tokenizer_json() -> Result<String, ModelError> {
 
 /// The bytes of each ordinary token, in the order of ids, which are ranks.
 fn ranked_tokens() -> Result<Vec<Vec<u8>>, ModelError> {
-    let encoding =
-        tiktoken_rs::o200k_harmony().map_err(|error| ModelError::Tokenizer(format!("o200k_harmony: {error}")))?;
+    let encoding = tiktoken_rs::o200k_harmony()
+        .map_err(|error| ModelError::Tokenizer(format!("o200k_harmony: {error}")))?;
     (0..FIRST_SPECIAL)
         .map(|rank| {
             encoding
@@ -209,7 +210,8 @@ mod tests {
 
     fn tokenizer() -> Tokenizer {
         static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
-        let build = || Tokenizer::new(&complete(TokenizerFiles::default()).unwrap(), None, &END_TOKENS).unwrap();
+        let build =
+            || Tokenizer::new(&complete(TokenizerFiles::default()).unwrap(), None, &END_TOKENS).unwrap();
         TOKENIZER.get_or_init(build).clone()
     }
 
@@ -279,6 +281,9 @@ mod tests {
         let files = complete(own).unwrap();
         assert_eq!(files.tokenizer_json.as_deref(), Some("{}"));
         assert_eq!(files.special_token("eos_token"), Some("<|end|>"));
-        assert_eq!((files.special_token("pad_token"), files.chat_template()), (Some("<|endoftext|>"), Some("x")));
+        assert_eq!(
+            (files.special_token("pad_token"), files.chat_template()),
+            (Some("<|endoftext|>"), Some("x"))
+        );
     }
 }
