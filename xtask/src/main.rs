@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::workspace::Workspace;
 
 /// The project's routine commands.
@@ -52,11 +53,10 @@ enum Task {
     },
     /// Run every test, end-to-end tests included.
     Test,
-    /// Measure this program and llama.cpp in turn.
+    /// Measure.
     Bench {
-        /// Options for `bench/peers.py run`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        #[command(subcommand)]
+        bench: Bench,
     },
 }
 
@@ -78,6 +78,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Demo { once } => demo::run(&workspace, once),
         Task::Test => test::run(&workspace),
-        Task::Bench { arguments } => bench::run(&workspace, &arguments),
+        Task::Bench { bench } => bench::run(&workspace, &bench),
     }
 }

@@ -21,7 +21,7 @@ pub use agreement::{Agreement, AgreementRequest, measure_agreement};
 pub use error::EvaluationError;
 pub use evaluate::{EvaluationRequest, Step, Subject, evaluate};
 pub use facts::{model_facts, unit_parameters};
-pub use memory::{bytes_on_disk, resident_bytes};
+pub use memory::{Residency, bytes_on_disk, residency, resident_bytes};
 pub use report::{Report, Row};
 pub use scorer::ModelScorer;
 pub use text::{EvaluationText, TextRecord};

@@ -4,6 +4,7 @@
 //! noisy machine. Tokens are fixed: speed does not depend on which they are.
 
 mod decode;
+mod footprint;
 mod measure;
 mod prefill;
 
@@ -17,6 +18,8 @@ pub(crate) enum Bench {
     Decode(decode::Args),
     /// A prompt in one go, with the logits of its last token.
     Prefill(prefill::Args),
+    /// Bytes on disk and in memory, seconds to load, speed of prefill and decode, in one run.
+    Footprint(footprint::Args),
 }
 
 /// Runs a bench.
@@ -24,5 +27,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Decode(args) => decode::run(args),
         Bench::Prefill(args) => prefill::run(args),
+        Bench::Footprint(args) => footprint::run(args),
     }
 }

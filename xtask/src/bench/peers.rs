@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: this program and llama.cpp in turn, on the same model and machine.
+//! `cargo xtask bench peers`: this program and llama.cpp in turn, on the same model and machine.
 
 use std::process::Command;
 
