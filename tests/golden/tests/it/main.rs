@@ -1,9 +1,5 @@
 //! Espalier held to the golden files of other programs.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and shows its figures"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod loaded;
 mod smollm2_greedy;
