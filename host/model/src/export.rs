@@ -15,6 +15,8 @@ use std::path::Path;
 
 use espalier_kernels::WeightFormat;
 
+#[cfg(test)]
+pub(crate) use self::formats::WRITTEN;
 use self::formats::{gguf_format, hugging_face_format};
 use self::report::SquaredError;
 pub use self::report::{ConversionReport, FormatChange};

@@ -21,6 +21,8 @@ pub mod safetensors;
 mod sequence_blocks;
 mod spec;
 mod stored_tensor;
+#[cfg(test)]
+mod supported_models;
 mod synth;
 mod tensor_bytes;
 mod tensor_plan;

@@ -10,7 +10,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
 /// The formats with a quantiser.
-const WRITTEN: [WeightFormat; 7] = [
+pub(crate) const WRITTEN: [WeightFormat; 7] = [
     WeightFormat::F32,
     WeightFormat::F16,
     WeightFormat::Bf16,

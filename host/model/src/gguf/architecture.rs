@@ -15,8 +15,6 @@ pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 /// model was trained without, so a file without the key means that.
 pub(super) const YARN_TRUNCATE: &str = "rope.scaling.yarn_truncate";
 
-const SUPPORTED: [Architecture; 3] = [Architecture::Llama, Architecture::Qwen2, Architecture::GptOss];
-
 /// gpt-oss's constants, which GGUF leaves to the program.
 pub(super) const GPT_OSS_ACTIVATION: Activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
 
@@ -34,12 +32,13 @@ pub(super) fn spec(
     bytes: &Bytes,
 ) -> Result<ModelSpec, ModelError> {
     let name = metadata.required_text("general.architecture")?;
-    let Some(architecture) = SUPPORTED.into_iter().find(|architecture| architecture.gguf_name() == name)
+    let Some(architecture) =
+        Architecture::ALL.into_iter().find(|architecture| architecture.gguf_name() == name)
     else {
         return Err(ModelError::unsupported(
             "architecture",
             name,
-            SUPPORTED.map(Architecture::gguf_name).join(", "),
+            Architecture::ALL.map(Architecture::gguf_name).join(", "),
         ));
     };
     if let Some(parts) = metadata.size("split.count")?.filter(|&parts| parts > 1) {

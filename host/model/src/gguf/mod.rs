@@ -23,6 +23,8 @@ use espalier_kernels::Bytes;
 
 pub use self::metadata::Metadata;
 pub use self::parse::{Gguf, GgufTensor, parse};
+#[cfg(test)]
+pub(crate) use self::tensor_type::number as tensor_type_number;
 pub use self::tokenizer::tokenizer_files;
 pub use self::value::{Array, Value};
 pub use self::write::{write_gguf, write_gguf_in_parts};

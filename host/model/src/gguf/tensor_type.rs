@@ -56,6 +56,6 @@ pub(super) fn weight_format(number: u32, tensor: &str) -> Result<WeightFormat, M
 }
 
 /// ggml's number of a format.
-pub(super) fn number(format: WeightFormat) -> Option<u32> {
+pub(crate) fn number(format: WeightFormat) -> Option<u32> {
     SUPPORTED.iter().find(|&&(_, known)| known == format).map(|&(number, _)| number)
 }

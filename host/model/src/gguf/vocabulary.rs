@@ -43,11 +43,12 @@ pub(super) fn add(
         |token: &str| tokens.iter().position(|known| known == token).and_then(|id| u32::try_from(id).ok());
     let role = |name: &str| files.special_token(name).and_then(id_of);
     let eos = role("eos_token").or_else(|| spec.eos.first().copied());
-    let other_end = spec.eos.iter().copied().find(|&token| Some(token) != eos);
+    let mut other_ends = spec.eos.iter().copied().filter(|&token| Some(token) != eos);
     let ids = [
         ("bos", spec.bos),
         ("eos", eos),
-        ("eot", other_end),
+        ("eot", other_ends.next()),
+        ("eom", other_ends.next()),
         ("unknown", role("unk_token")),
         ("padding", role("pad_token")),
     ];

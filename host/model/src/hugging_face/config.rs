@@ -8,7 +8,6 @@ use crate::error::ModelError;
 use crate::spec::{Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec};
 use crate::tokenizer::token_ids;
 
-const SUPPORTED: [Architecture; 3] = [Architecture::Llama, Architecture::Qwen2, Architecture::GptOss];
 /// More layers than any model has; it bounds what a lying configuration can make us allocate.
 const MOST_LAYERS: usize = 4096;
 
@@ -82,12 +81,16 @@ pub(super) fn layer_count(fields: Fields<'_>) -> Result<usize, ModelError> {
 fn architecture(fields: Fields<'_>) -> Result<Architecture, ModelError> {
     let classes = fields.texts("architectures")?.unwrap_or_default();
     let found = match (classes.first(), fields.text("model_type")?) {
-        (Some(&class), _) => SUPPORTED.into_iter().find(|known| known.class_name() == class).ok_or(class),
-        (None, Some(kind)) => SUPPORTED.into_iter().find(|known| known.model_type() == kind).ok_or(kind),
+        (Some(&class), _) => {
+            Architecture::ALL.into_iter().find(|known| known.class_name() == class).ok_or(class)
+        }
+        (None, Some(kind)) => {
+            Architecture::ALL.into_iter().find(|known| known.model_type() == kind).ok_or(kind)
+        }
         (None, None) => return Err(fields.missing("architectures", "a list with the model's class")),
     };
     found.map_err(|name| {
-        let supported = SUPPORTED.map(Architecture::class_name).join(", ");
+        let supported = Architecture::ALL.map(Architecture::class_name).join(", ");
         ModelError::unsupported("architecture", name, supported)
     })
 }

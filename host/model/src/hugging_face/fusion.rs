@@ -193,15 +193,20 @@ fn planned(name: String, dtype: Dtype, shape: Vec<usize>) -> Planned {
     Planned { name, dtype, shape }
 }
 
-fn dtype(plan: &TensorPlan) -> Result<Dtype, ModelError> {
-    match plan.format {
-        WeightFormat::F32 => Ok(Dtype::F32),
-        WeightFormat::F16 => Ok(Dtype::F16),
-        WeightFormat::Bf16 => Ok(Dtype::Bf16),
-        other => {
-            let what = format!("format of tensor {} in an HF directory:", plan.name);
-            let supported = "f32, f16, bf16, and mxfp4 for the experts of gpt-oss";
-            Err(ModelError::unsupported(what, other.name(), supported))
-        }
+/// The type of a whole tensor of this format, if a file can hold one.
+pub(crate) const fn dtype_of(format: WeightFormat) -> Option<Dtype> {
+    match format {
+        WeightFormat::F32 => Some(Dtype::F32),
+        WeightFormat::F16 => Some(Dtype::F16),
+        WeightFormat::Bf16 => Some(Dtype::Bf16),
+        _ => None,
     }
+}
+
+fn dtype(plan: &TensorPlan) -> Result<Dtype, ModelError> {
+    dtype_of(plan.format).ok_or_else(|| {
+        let what = format!("format of tensor {} in an HF directory:", plan.name);
+        let supported = "f32, f16, bf16, and mxfp4 for the experts of gpt-oss";
+        ModelError::unsupported(what, plan.format.name(), supported)
+    })
 }

@@ -12,7 +12,7 @@ mod per_layer;
 mod rope;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::config::spec_from_config;
 use self::fields::Fields;
+#[cfg(test)]
+pub(crate) use self::fusion::dtype_of;
 pub use self::per_layer::Shapes;
 pub use self::write::{write_hugging_face, write_hugging_face_in_parts};
 use crate::checkpoint::{Contents, TokenizerSource};
@@ -56,8 +58,15 @@ pub(crate) fn open(directory: &Path) -> Result<Contents, ModelError> {
     let files = tokenizer_files(directory)?;
     complete_tokens(&mut spec, &files);
     let mut stored = Vec::new();
+    let mut names = HashSet::new();
     for path in weight_files(directory)? {
-        stored.extend(read_shard(&path, &spec).map_err(|error| error.in_file(&path))?);
+        let shard = read_shard(&path, &spec).map_err(|error| error.in_file(&path))?;
+        if let Some(twice) = shard.iter().find(|tensor| !names.insert(tensor.name.clone())) {
+            let what = format!("tensor {}", twice.name);
+            let found = "it in another file too";
+            return Err(ModelError::malformed(what, found, "each tensor once").in_file(&path));
+        }
+        stored.extend(shard);
     }
     if original {
         stored = original::rename(stored, &spec)?;

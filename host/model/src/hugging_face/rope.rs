@@ -122,8 +122,10 @@ pub(super) fn rope_scaling_json(scaling: &RopeScaling) -> Result<Value, ModelErr
             });
             // Left out where the formula gives it, as in the published files: other programs' converters read a stated
             // factor in more than one sense.
-            if *attention_factor != magnitude(*factor, 1.0) {
-                scaling["attention_factor"] = json!(attention_factor);
+            if *attention_factor != magnitude(*factor, 1.0)
+                && let Value::Object(fields) = &mut scaling
+            {
+                fields.insert("attention_factor".into(), json!(attention_factor));
             }
             scaling
         }

@@ -28,6 +28,9 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// Every family.
+    pub(crate) const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::GptOss];
+
     /// HF's `model_type`.
     #[must_use]
     pub const fn model_type(self) -> &'static str {

@@ -14,3 +14,4 @@ mod model_directories;
 mod smollm2;
 mod synthetic_models;
 mod uneven_layers;
+mod wrong_inputs;
