@@ -1,0 +1,83 @@
+//! A sequence's logits depend on nothing but the sequence: not on what else is in a batch, nor on how it is cut.
+
+use espalier_kernels::{CacheSize, Cpu, KeyValueStore, Precision};
+use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, SynthShape};
+use serde_json::json;
+
+use crate::model;
+
+const BLOCK_TOKENS: usize = 8;
+
+/// Layers that slide over 16 tokens in turn with layers that see all, and 4 of 8 experts for each token.
+fn gpt_oss() -> Model {
+    let shape = SynthShape::default().with("model_type", "gpt_oss").with("torch_dtype", "bfloat16");
+    let files = model::Model::new(&shape.with("quantization_config", json!({ "quant_method": "mxfp4" })));
+    let checkpoint = Checkpoint::open(&files.hugging_face()).unwrap();
+    Model::load(&checkpoint, Cpu::new(2).unwrap()).unwrap()
+}
+
+fn tokens(length: usize, seed: u32) -> Vec<u32> {
+    (0..length as u32).map(|index| (index * 37 + seed * 11 + index * index / 5) % 200).collect()
+}
+
+fn forward(model: &Model, cache: &mut KeyValueStore, parts: &[(&SequenceBlocks, &[u32], usize)]) -> Vec<f32> {
+    let tokens: Vec<u32> = parts.iter().flat_map(|(_, tokens, _)| tokens.iter().copied()).collect();
+    let spans: Vec<_> =
+        parts.iter().map(|(blocks, tokens, first)| blocks.span(*first, tokens.len())).collect();
+    let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
+    model.forward(&batch, cache, Precision::Exact, None).unwrap()
+}
+
+/// The logits of one sequence, its tokens given in runs of `step`.
+fn alone(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
+    let (mut cache, blocks) = model.cache_for_one(tokens.len(), BLOCK_TOKENS).unwrap();
+    let runs = tokens.chunks(step).enumerate();
+    runs.flat_map(|(index, run)| forward(model, &mut cache, &[(&blocks, run, index * step)])).collect()
+}
+
+#[test]
+fn a_long_prompt_gives_the_same_bits_however_it_is_cut() {
+    let model = gpt_oss();
+    let tokens = tokens(230, 1);
+    let whole = alone(&model, &tokens, tokens.len());
+    for step in [1, 17, 64, 100] {
+        assert!(alone(&model, &tokens, step) == whole, "in runs of {step}");
+    }
+}
+
+#[test]
+fn sequences_of_a_batch_do_not_meet() {
+    let model = gpt_oss();
+    let texts = [tokens(150, 1), tokens(1, 2), tokens(90, 3)];
+    let (mut cache, tables) = model.cache_for(3, 160, BLOCK_TOKENS).unwrap();
+    let parts: Vec<_> =
+        tables.iter().zip(&texts).map(|(blocks, text)| (blocks, text.as_slice(), 0)).collect();
+    let together = forward(&model, &mut cache, &parts);
+    let apart: Vec<f32> = texts.iter().flat_map(|text| alone(&model, text, text.len())).collect();
+    assert!(together == apart);
+    // The next token of each, one step later.
+    let next: Vec<_> = tables.iter().zip(&texts).map(|(blocks, text)| (blocks, [7], text.len())).collect();
+    let parts: Vec<_> =
+        next.iter().map(|(blocks, token, first)| (*blocks, token.as_slice(), *first)).collect();
+    let together = forward(&model, &mut cache, &parts);
+    let vocabulary = model.spec().vocab_size;
+    for (text, row) in texts.iter().zip(together.chunks_exact(vocabulary)) {
+        let longer = [text.as_slice(), &[7]].concat();
+        let expected = alone(&model, &longer, longer.len());
+        assert!(row == &expected[expected.len() - vocabulary..], "after {} tokens", text.len());
+    }
+}
+
+#[test]
+fn windowed_layers_take_a_few_blocks_whatever_the_length() {
+    let model = gpt_oss();
+    let most = model.window_blocks(100_000, BLOCK_TOKENS);
+    assert_eq!(
+        most,
+        (16 + 64 - 2_usize).div_ceil(BLOCK_TOKENS) + 1,
+        "a window, a chunk, and a block cut in two"
+    );
+    assert_eq!(model.window_blocks(20, BLOCK_TOKENS), 3, "no more than the sequence has");
+    let size = |tokens: usize| model.cache_for_one(tokens, BLOCK_TOKENS).unwrap().0.size();
+    assert_eq!(size(4000), CacheSize { blocks: 500, window_blocks: most, block_tokens: BLOCK_TOKENS });
+}
