@@ -1,4 +1,4 @@
-//! Whole evaluations, without metric components: those are tested where components can be built.
+//! Whole evaluations without metric components, which have a module of their own.
 
 use espalier_evaluation::{
     AgreementRequest, EvaluationError, EvaluationRequest, Step, Subject, TimingRequest, evaluate,

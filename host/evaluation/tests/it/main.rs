@@ -3,5 +3,6 @@
 
 mod evaluating;
 mod fixture;
+mod metrics;
 mod reports;
 mod scoring;

@@ -7,7 +7,7 @@ use espalier_model::{
 };
 use serde_json::json;
 
-use crate::model::Model;
+use crate::model::{Model, plans_in_f32};
 
 fn bytes(tensor: &StoredTensor) -> Vec<u8> {
     tensor.bytes().unwrap().as_slice().to_vec()
@@ -99,11 +99,7 @@ fn layers_of_unequal_shape_have_a_place_in_gguf() {
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
     let mut spec = checkpoint.spec().clone();
     spec.layers[1] = LayerSpec { heads: 2, kv_heads: 1, ffn_size: 48, ..spec.layers[1].clone() };
-    let plans: Vec<TensorPlan> = spec
-        .tensors()
-        .into_iter()
-        .map(|tensor| TensorPlan { name: tensor.name, format: WeightFormat::F32, shape: tensor.shape })
-        .collect();
+    let plans = plans_in_f32(&spec);
     let values = |plan: &TensorPlan| (0..plan.shape.iter().product::<usize>()).map(|value| value as f32);
     let path = model.path("uneven.gguf");
     write_gguf(&path, &spec, &checkpoint.tokenizer_files().unwrap(), &plans, &mut |plan| {

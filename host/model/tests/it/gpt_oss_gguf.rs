@@ -1,13 +1,11 @@
 //! What GGUF can say of a gpt-oss model, and what it can't.
 
-use espalier_kernels::WeightFormat;
 use espalier_model::{
-    Activation, Checkpoint, ExpertsSpec, ModelError, ModelSpec, RopeScaling, SynthShape, TensorPlan, gguf,
-    write_gguf,
+    Activation, Checkpoint, ExpertsSpec, ModelError, ModelSpec, RopeScaling, SynthShape, gguf, write_gguf,
 };
 use serde_json::json;
 
-use crate::model::Model;
+use crate::model::{Model, plans_in_f32};
 
 fn shape() -> SynthShape {
     SynthShape::default().with("model_type", "gpt_oss").with("torch_dtype", "bfloat16")
@@ -15,11 +13,7 @@ fn shape() -> SynthShape {
 
 /// Writes a file of zeros with this specification and opens it.
 fn written(model: &Model, name: &str, spec: &ModelSpec) -> Result<Checkpoint, ModelError> {
-    let plans: Vec<TensorPlan> = spec
-        .tensors()
-        .into_iter()
-        .map(|tensor| TensorPlan { name: tensor.name, format: WeightFormat::F32, shape: tensor.shape })
-        .collect();
+    let plans = plans_in_f32(spec);
     let path = model.path(name);
     let files = Checkpoint::open(&model.hugging_face()).unwrap().tokenizer_files().unwrap();
     write_gguf(&path, spec, &files, &plans, &mut |plan| {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use espalier_model::{Checkpoint, SynthShape, export_gguf, synthesize};
+use espalier_kernels::WeightFormat;
+use espalier_model::{Checkpoint, ModelSpec, SynthShape, TensorPlan, export_gguf, synthesize};
 use tempfile::TempDir;
 
 /// A directory with a synthetic model in it, removed at the end of the test.
@@ -53,4 +54,24 @@ pub(crate) fn refusal(path: &Path) -> String {
     assert!(message.contains(path.file_name().unwrap().to_str().unwrap()), "the file is named: {message}");
     assert!(!message.contains('\n'), "one line: {message}");
     message
+}
+
+/// Every tensor of a checkpoint, to be written as it is.
+pub(crate) fn plans_as_stored(checkpoint: &Checkpoint) -> Vec<TensorPlan> {
+    let tensors = checkpoint.tensors();
+    tensors
+        .map(|tensor| TensorPlan {
+            name: tensor.name.clone(),
+            format: tensor.format,
+            shape: tensor.shape.clone(),
+        })
+        .collect()
+}
+
+/// Every tensor of a specification, to be written in float32.
+pub(crate) fn plans_in_f32(spec: &ModelSpec) -> Vec<TensorPlan> {
+    let tensors = spec.tensors().into_iter();
+    tensors
+        .map(|tensor| TensorPlan { name: tensor.name, format: WeightFormat::F32, shape: tensor.shape })
+        .collect()
 }

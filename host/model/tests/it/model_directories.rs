@@ -8,7 +8,7 @@ use espalier_model::{
 };
 use serde_json::{Value, json};
 
-use crate::model::{Model, refusal};
+use crate::model::{Model, plans_as_stored, plans_in_f32, refusal};
 
 /// Changes fields of the model's `config.json`; `null` removes one.
 fn reconfigure(model: &Model, changes: Value) {
@@ -119,14 +119,7 @@ fn missing_and_surplus_tensors_are_named() {
 fn a_norm_with_nan_is_refused() {
     let model = Model::small();
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
-    let plans: Vec<TensorPlan> = checkpoint
-        .tensors()
-        .map(|tensor| TensorPlan {
-            name: tensor.name.clone(),
-            format: tensor.format,
-            shape: tensor.shape.clone(),
-        })
-        .collect();
+    let plans = plans_as_stored(&checkpoint);
     let files = checkpoint.tokenizer_files().unwrap();
     let out = model.path("nan");
     write_hugging_face(&out, checkpoint.spec(), &files, &plans, &mut |plan| {
@@ -183,14 +176,7 @@ fn shards_are_read_through_the_index() {
 fn an_interrupted_write_leaves_nothing() {
     let model = Model::small();
     let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
-    let plans: Vec<TensorPlan> = checkpoint
-        .tensors()
-        .map(|tensor| TensorPlan {
-            name: tensor.name.clone(),
-            format: tensor.format,
-            shape: tensor.shape.clone(),
-        })
-        .collect();
+    let plans = plans_as_stored(&checkpoint);
     let files = checkpoint.tokenizer_files().unwrap();
     let before = fs::read_dir(model.path("")).unwrap().count();
     let mut written = 0;
@@ -213,14 +199,7 @@ fn plans_and_shapes_that_no_directory_can_hold_are_refused() {
             .unwrap_err()
             .to_string()
     };
-    let plans: Vec<TensorPlan> = checkpoint
-        .tensors()
-        .map(|tensor| TensorPlan {
-            name: tensor.name.clone(),
-            format: tensor.format,
-            shape: tensor.shape.clone(),
-        })
-        .collect();
+    let plans = plans_as_stored(&checkpoint);
     let message = refused(checkpoint.spec(), &plans[1..]);
     assert!(message.contains("model.embed_tokens.weight of shape [320, 32] is missing"), "{message}");
     let mut quantized = plans.clone();
@@ -229,11 +208,7 @@ fn plans_and_shapes_that_no_directory_can_hold_are_refused() {
     assert!(message.contains("model.embed_tokens.weight") && message.contains("q8_0"), "{message}");
     let mut uneven = checkpoint.spec().clone();
     uneven.layers[1].ffn_size = 48;
-    let plans: Vec<TensorPlan> = uneven
-        .tensors()
-        .into_iter()
-        .map(|tensor| TensorPlan { name: tensor.name, format: WeightFormat::F32, shape: tensor.shape })
-        .collect();
+    let plans = plans_in_f32(&uneven);
     let message = refused(&uneven, &plans);
     assert!(
         message.contains("layer 1") && message.contains("48 channels") && message.contains("64 channels"),

@@ -2,23 +2,13 @@
 
 use std::fs;
 
-use espalier_kernels::WeightFormat;
 use espalier_model::{
-    Checkpoint, ExpertsSpec, LayerSpec, ModelSpec, Shapes, SynthShape, TensorPlan, export_gguf,
+    Checkpoint, ExpertsSpec, LayerSpec, ModelSpec, Shapes, SynthShape, export_gguf,
     write_hugging_face_in_parts,
 };
 use serde_json::{Value, json};
 
-use crate::model::{Model, refusal};
-
-fn plans(spec: &ModelSpec) -> Vec<TensorPlan> {
-    let plan = |tensor: espalier_model::TensorSpec| TensorPlan {
-        name: tensor.name,
-        format: WeightFormat::F32,
-        shape: tensor.shape,
-    };
-    spec.tensors().into_iter().map(plan).collect()
-}
+use crate::model::{Model, plans_in_f32, refusal};
 
 /// A gpt-oss whose second layer has fewer heads, channels and experts, in `uneven`.
 fn uneven(model: &Model) -> ModelSpec {
@@ -37,7 +27,7 @@ fn uneven(model: &Model) -> ModelSpec {
             &model.path("uneven"),
             &spec,
             &files,
-            &plans(&spec),
+            &plans_in_f32(&spec),
             shapes,
             &mut |plan, part| {
                 let row: usize = plan.shape.iter().skip(1).product();
