@@ -10,7 +10,8 @@ pub type EventStream = mpsc::UnboundedReceiver<Event>;
 pub enum Event {
     /// New text; `token_ids` are the tokens that completed it.
     Text {
-        /// Whole UTF-8 characters, stop strings already cut off.
+        /// Whole UTF-8 characters, stop strings already cut off; empty only for a request
+        /// [with every token](crate::GenerateRequest::with_every_token).
         text: String,
         /// Tokens since the last event.
         token_ids: Vec<u32>,

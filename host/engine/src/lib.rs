@@ -31,3 +31,4 @@ pub use generation::{Generation, GenerationId};
 pub use observer::{EngineObserver, RequestRecord, Silent, StepRecord};
 pub use registry::Registry;
 pub use request::{GenerateRequest, MAX_STOP_STRINGS, SamplingParams};
+pub use stop::{Matched, StopMatcher};

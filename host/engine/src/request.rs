@@ -64,6 +64,7 @@ pub struct GenerateRequest {
     pub(crate) max_tokens: Option<usize>,
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: Vec<String>,
+    pub(crate) every_token: bool,
 }
 
 impl GenerateRequest {
@@ -102,7 +103,14 @@ impl GenerateRequest {
                 expected: "strings of at least one character",
             });
         }
-        Ok(Self { prompt, max_tokens, sampling, stop })
+        Ok(Self { prompt, max_tokens, sampling, stop, every_token: false })
+    }
+
+    /// The same request, with an event for each token, also for those that complete no text: control tokens, the end
+    /// token. For whoever reads more out of an answer than its text.
+    #[must_use]
+    pub fn with_every_token(self) -> Self {
+        Self { every_token: true, ..self }
     }
 
     /// Tokens of the prompt.

@@ -25,6 +25,8 @@ pub(crate) struct Sequence {
     sender: UnboundedSender<Event>,
     text: TextStream,
     stop: StopMatcher,
+    /// Whether tokens without text are reported at once.
+    every_token: bool,
     /// Tokens since the last event.
     unreported: Vec<u32>,
     times: Times,
@@ -59,6 +61,7 @@ impl Sequence {
             sender,
             text: TextStream::new(tokenizer, true),
             stop: StopMatcher::new(request.stop),
+            every_token: request.every_token,
             unreported: Vec::new(),
             times: Times { arrived: Instant::now(), started: None, first_token: None, last_token: None },
             finish: None,
@@ -156,7 +159,7 @@ impl Sequence {
     }
 
     fn send_text(&mut self, text: String) {
-        if !text.is_empty() {
+        if !text.is_empty() || (self.every_token && !self.unreported.is_empty()) {
             let token_ids = std::mem::take(&mut self.unreported);
             self.send(Event::Text { text, token_ids });
         }

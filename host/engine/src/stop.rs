@@ -1,15 +1,15 @@
 //! Finds stop strings in text that arrives in pieces, across the borders of tokens.
 
 /// Holds back text that could still become a stop string.
-#[derive(Debug)]
-pub(crate) struct StopMatcher {
+#[derive(Clone, Debug)]
+pub struct StopMatcher {
     stops: Vec<String>,
     pending: String,
 }
 
 /// What [`StopMatcher::push`] made of a piece.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Matched {
+pub enum Matched {
     /// Text that is safe to show.
     Text(String),
     /// A stop string was met; this is the text before it.
@@ -17,12 +17,14 @@ pub(crate) enum Matched {
 }
 
 impl StopMatcher {
-    pub(crate) fn new(stops: Vec<String>) -> Self {
+    /// A matcher at the beginning of a text. Without stop strings it holds nothing back.
+    #[must_use]
+    pub fn new(stops: Vec<String>) -> Self {
         Self { stops, pending: String::new() }
     }
 
     /// Takes the next piece of text.
-    pub(crate) fn push(&mut self, piece: &str) -> Matched {
+    pub fn push(&mut self, piece: &str) -> Matched {
         self.pending.push_str(piece);
         if let Some(at) = self.stops.iter().filter_map(|stop| self.pending.find(stop.as_str())).min() {
             self.pending.truncate(at);
@@ -34,7 +36,7 @@ impl StopMatcher {
     }
 
     /// What was held back, when no more text comes.
-    pub(crate) fn flush(&mut self) -> String {
+    pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.pending)
     }
 

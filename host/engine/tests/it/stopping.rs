@@ -1,6 +1,6 @@
 //! How a generation ends.
 
-use espalier_engine::{FinishReason, GenerateRequest, SamplingParams};
+use espalier_engine::{Event, FinishReason, GenerateRequest, SamplingParams};
 
 use crate::fixture::{collect, config, engine, prompt, sampled};
 
@@ -27,4 +27,27 @@ fn a_stop_string_ends_the_text_before_it() {
     let stopped = collect(engine.submit(request).unwrap());
     assert_eq!(stopped.text, free.text[..free.text.find(&stop).unwrap()]);
     assert_eq!(stopped.reason, FinishReason::Stop);
+}
+
+#[test]
+fn every_token_is_reported_where_that_is_asked_for() {
+    let engine = engine(&config());
+    let request = sampled(prompt(10, 0), 60, 21).with_every_token();
+    let mut stream = engine.submit(request).unwrap();
+    let (mut ids, mut text) = (Vec::new(), String::new());
+    loop {
+        match stream.blocking_recv().unwrap() {
+            Event::Text { text: piece, token_ids } => {
+                assert!(!token_ids.is_empty() || !piece.is_empty());
+                ids.extend(token_ids);
+                text.push_str(&piece);
+            }
+            Event::Finished { usage, .. } => {
+                assert_eq!(ids.len(), usage.completion_tokens);
+                break;
+            }
+            Event::Failed(message) => panic!("{message}"),
+        }
+    }
+    assert_eq!(text, collect(engine.submit(sampled(prompt(10, 0), 60, 21)).unwrap()).text);
 }
