@@ -1,4 +1,4 @@
-// The chat view: a conversation, streamed, with who answered and how fast.
+// The chat view: a conversation, streamed, with what the model thought, who answered and how fast.
 
 import { events, get } from "./api.js";
 import { chip, element } from "./view.js";
@@ -83,6 +83,7 @@ async function send(text) {
   running = null;
   at("chat-send").textContent = "Send";
   node.classList.remove("pending");
+  endThinking(node, result);
   node.append(element("div", { class: "facts" }, facts(result)));
   if (result.text) turn.push({ role: "assistant", content: result.text });
   if (atEnd(list)) list.scrollTop = list.scrollHeight;
@@ -98,6 +99,7 @@ function request() {
     top_p: Number(at("chat-top-p").value),
     max_completion_tokens: Number(at("chat-max-tokens").value),
     ...(seed ? { seed: Number(seed) } : {}),
+    ...(at("chat-effort").value ? { reasoning_effort: at("chat-effort").value } : {}),
     stream: true,
     stream_options: { include_usage: true },
   };
@@ -117,12 +119,17 @@ async function receive(node, list) {
       const choice = chunk.choices[0];
       if (choice?.finish_reason) result.reason = choice.finish_reason;
       const piece = choice?.delta?.content;
-      if (piece) {
+      const thought = choice?.delta?.reasoning_content;
+      if (piece || thought) {
         const follow = atEnd(list);
         result.first ??= performance.now();
         result.last = performance.now();
-        result.text += piece;
-        output.append(piece);
+        if (thought) think(node, thought);
+        if (piece) {
+          endThinking(node, result);
+          result.text += piece;
+          output.append(piece);
+        }
         if (follow) list.scrollTop = list.scrollHeight;
       }
     }
@@ -131,6 +138,26 @@ async function receive(node, list) {
     else result.reason = "stopped";
   }
   return result;
+}
+
+/** Adds to the thoughts, which are open until the answer begins. */
+function think(node, text) {
+  let thoughts = node.querySelector(".thoughts");
+  if (!thoughts) {
+    thoughts = element("details", { class: "thoughts thinking", open: "" },
+      element("summary", {}, "Thinking"), element("div", { class: "thought" }));
+    node.querySelector(".text").before(thoughts);
+  }
+  thoughts.querySelector(".thought").append(text);
+}
+
+/** Closes the thoughts, once. */
+function endThinking(node, { first, last }) {
+  const thoughts = node.querySelector(".thoughts.thinking");
+  if (!thoughts) return;
+  thoughts.classList.remove("thinking");
+  thoughts.open = false;
+  thoughts.querySelector("summary").textContent = `Thought for ${((last - first) / 1000).toFixed(1)} s`;
 }
 
 function facts({ model, espalier, usage, reason, error, begin, first, last }) {
