@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use espalier_kernels::Cpu;
-use espalier_model::{ChatTemplate, Checkpoint, Model, Tokenizer};
+use espalier_model::{ChatFormat, Checkpoint, Model, Tokenizer};
 
 use crate::config::EngineConfig;
 use crate::engine::Engine;
@@ -37,7 +37,7 @@ pub struct Generation {
     loaded_at: SystemTime,
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
-    chat_template: Option<ChatTemplate>,
+    chat_format: Option<ChatFormat>,
     engine: Engine,
 }
 
@@ -55,7 +55,7 @@ impl Generation {
     ) -> Result<Self, EngineError> {
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Arc::new(checkpoint.tokenizer()?);
-        let chat_template = checkpoint.compiled_chat_template()?;
+        let chat_format = checkpoint.chat_format(&tokenizer)?;
         let model = Arc::new(Model::load(&checkpoint, cpu)?);
         let engine =
             Engine::start(&id.to_string(), Arc::clone(&model), Arc::clone(&tokenizer), config, observer)?;
@@ -65,7 +65,7 @@ impl Generation {
             loaded_at: SystemTime::now(),
             model,
             tokenizer,
-            chat_template,
+            chat_format,
             engine,
         })
     }
@@ -96,8 +96,8 @@ impl Generation {
     }
 
     /// How it wants conversations written, if the checkpoint says so.
-    pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.chat_template.as_ref()
+    pub fn chat_format(&self) -> Option<&ChatFormat> {
+        self.chat_format.as_ref()
     }
 
     /// The engine that runs it.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::chat::ChatTemplate;
+use crate::chat::harmony::HarmonyFormat;
+use crate::chat::{ChatFormat, ChatTemplate, TemplateFormat};
 use crate::error::ModelError;
 use crate::spec::{Architecture, ModelSpec, TensorPart};
 use crate::stored_tensor::StoredTensor;
@@ -194,16 +195,23 @@ impl Checkpoint {
         }
     }
 
-    /// The chat template, ready to render, if the checkpoint has one.
+    /// How the model wants conversations written: Harmony for gpt-oss with Harmony's tokens, whatever template comes
+    /// with it, else by the chat template. `None` if there is neither.
     ///
     /// # Errors
     /// See [`Checkpoint::tokenizer_files`]; also a template with a syntax error.
-    pub fn compiled_chat_template(&self) -> Result<Option<ChatTemplate>, ModelError> {
+    pub fn chat_format(&self, tokenizer: &Tokenizer) -> Result<Option<ChatFormat>, ModelError> {
+        if self.spec.architecture == Architecture::GptOss
+            && let Some(format) = HarmonyFormat::of(tokenizer)
+        {
+            return Ok(Some(ChatFormat::Harmony(format)));
+        }
         let Some(source) = self.chat_template() else { return Ok(None) };
         let files = self.tokenizer_files()?;
         let token = |role| files.special_token(role).unwrap_or_default();
-        let template = ChatTemplate::new(source, token("bos_token"), token("eos_token"));
-        template.map(Some).map_err(|error| error.in_file(&self.path))
+        let template = ChatTemplate::new(source, token("bos_token"), token("eos_token"))
+            .map_err(|error| error.in_file(&self.path))?;
+        Ok(Some(ChatFormat::Template(Box::new(TemplateFormat::new(template, source, tokenizer)))))
     }
 }
 

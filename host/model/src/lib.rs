@@ -4,7 +4,7 @@
 //! Bytes from a file are never trusted: every reader is a total function that answers with a [`ModelError`] naming the
 //! field, what was found and what was expected.
 
-mod chat;
+pub mod chat;
 mod checkpoint;
 mod error;
 mod export;
@@ -29,7 +29,7 @@ mod tensor_plan;
 mod tokenizer;
 mod weights;
 
-pub use chat::{ChatMessage, ChatTemplate};
+pub use chat::{ChatFormat, ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use error::ModelError;
 pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};

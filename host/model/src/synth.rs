@@ -253,7 +253,7 @@ fn fnv1a(text: &str) -> u64 {
 /// gpt-oss's own tokenizer at gpt-oss's vocabulary size. At any other, every byte is a token; ids behind the special tokens stand for short made-up words that no text encodes to.
 fn tokenizer_files(spec: &ModelSpec) -> Result<TokenizerFiles, ModelError> {
     if spec.architecture == Architecture::GptOss && spec.vocab_size == o200k_harmony::VOCABULARY {
-        return o200k_harmony::complete(TokenizerFiles::default());
+        return TokenizerFiles::o200k_harmony();
     }
     let split = pre_tokenizer::by_gguf_name("gpt-2")?;
     let mut vocabulary: Map<String, Value> =

@@ -206,15 +206,50 @@ fn schemas() -> Value {
         "ChatMessage": {
             "type": "object",
             "properties": {
-                "role": {"enum": ["system", "developer", "user", "assistant"]},
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
                 "content": {"oneOf": [text, {"type": "array", "items": {
                     "type": "object",
                     "properties": {"type": {"const": "text"}, "text": text},
                     "required": ["type", "text"],
                     "additionalProperties": false,
-                }, "minItems": 1}]},
+                }, "minItems": 1}, {"type": "null"}], "description": "Only an assistant message with calls has none."},
+                "reasoning_content": {"type": ["string", "null"]},
+                "tool_calls": {"anyOf": [{"type": "array", "items": reference("ToolCall")}, {"type": "null"}]},
+                "tool_call_id": {"type": "string", "description": "Of a tool message: the call that it answers."},
             },
-            "required": ["role", "content"],
+            "required": ["role"],
+        },
+        "Tool": {
+            "type": "object",
+            "properties": {
+                "type": {"const": "function"},
+                "function": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+                        "description": text,
+                        "parameters": {"type": "object", "description": "A JSON schema."},
+                        "strict": {"enum": [false, null]},
+                    },
+                    "required": ["name"],
+                    "additionalProperties": false,
+                },
+            },
+            "required": ["type", "function"],
+            "additionalProperties": false,
+        },
+        "ToolCall": {
+            "type": "object",
+            "properties": {
+                "id": text,
+                "type": {"const": "function"},
+                "function": {
+                    "type": "object",
+                    "properties": {"name": text, "arguments": {"type": "string", "description": "JSON, if the model keeps to it."}},
+                    "required": ["name", "arguments"],
+                },
+            },
+            "required": ["id", "type", "function"],
         },
         "Completion": answer(json!({
             "type": "object",
@@ -225,15 +260,19 @@ fn schemas() -> Value {
             "properties": {
                 "index": count,
                 "message": {"type": "object", "properties": {
-                    "role": {"const": "assistant"}, "content": text, "refusal": {"type": "null"},
+                    "role": {"const": "assistant"}, "content": {"type": ["string", "null"]}, "refusal": {"type": "null"},
+                    "reasoning_content": text, "tool_calls": {"type": "array", "items": reference("ToolCall")},
                 }},
                 "logprobs": {"type": "null"},
-                "finish_reason": finish,
+                "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
             },
         })),
         "Usage": {
             "type": "object",
-            "properties": {"prompt_tokens": count, "completion_tokens": count, "total_tokens": count},
+            "properties": {
+                "prompt_tokens": count, "completion_tokens": count, "total_tokens": count,
+                "completion_tokens_details": {"type": "object", "properties": {"reasoning_tokens": count}},
+            },
             "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
         },
         "Model": {"type": "object", "properties": {

@@ -1,11 +1,12 @@
-//! `espalier generate`: one prompt, streamed to standard output.
+//! `espalier generate`: one prompt, answered on standard output; what a model thinks before goes to standard error.
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use espalier_engine::{Engine, EngineConfig, Event, GenerateRequest, SamplingParams, Silent};
-use espalier_model::{ChatMessage, Checkpoint, Tokenizer};
+use espalier_model::chat::{AnswerEvent, AnswerParser, AnswerPart, ChatPrompt, Conversation, Turn};
+use espalier_model::{Checkpoint, Tokenizer};
 
 use crate::device::ModelArgs;
 
@@ -14,7 +15,7 @@ use crate::device::ModelArgs;
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The text to continue; put into the model's chat template as a user message unless --raw is given.
+    /// The text to continue; put into the model's chat format as a user message unless --raw is given.
     #[arg(long)]
     prompt: String,
     /// Most tokens to generate.
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     /// Makes sampling repeatable.
     #[arg(long)]
     seed: Option<u64>,
-    /// Continue the prompt as it stands, without a chat template.
+    /// Continue the prompt as it stands, without a chat format.
     #[arg(long)]
     raw: bool,
     /// Print token ids as a JSON array instead of text.
@@ -41,9 +42,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let (checkpoint, model) = args.model.load()?;
     let tokenizer = Arc::new(checkpoint.tokenizer()?);
-    let prompt = encode(&args, &checkpoint, &tokenizer)?;
+    let ChatPrompt { tokens, mut parser, .. } = prompt(&args, &checkpoint, &tokenizer)?;
     let sampling = SamplingParams::new(args.temperature, args.top_p, args.seed)?;
-    let request = GenerateRequest::new(prompt, Some(args.max_tokens), sampling, Vec::new())?;
+    let mut request = GenerateRequest::new(tokens, Some(args.max_tokens), sampling, Vec::new())?;
+    if !matches!(parser, AnswerParser::Plain) {
+        request = request.with_every_token();
+    }
     let config =
         EngineConfig { max_sequences: 1, precision: args.model.precision(), ..EngineConfig::default() };
     let engine = Engine::start("generate", model, tokenizer, &config, Arc::new(Silent))?;
@@ -53,11 +57,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     while let Some(event) = events.blocking_recv() {
         match event {
             Event::Text { token_ids, .. } if args.ids => ids.extend(token_ids),
-            Event::Text { text, .. } => {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
+            Event::Text { text, token_ids } => print(&mut out, parser.push(&text, &token_ids))?,
+            Event::Finished { .. } if args.ids => break,
+            Event::Finished { .. } => {
+                print(&mut out, parser.finish())?;
+                break;
             }
-            Event::Finished { .. } => break,
             Event::Failed(message) => bail!(message),
         }
     }
@@ -68,14 +73,34 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn encode(args: &Args, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    if args.raw {
-        return Ok(tokenizer.encode(&args.prompt, true)?);
+fn print(out: &mut impl Write, events: Vec<AnswerEvent>) -> Result<()> {
+    for event in events {
+        match event.part {
+            AnswerPart::Content(text) | AnswerPart::Commentary(text) => {
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            AnswerPart::Reasoning(text) | AnswerPart::ToolCallArguments(text) => {
+                stderr().write_all(text.as_bytes())?;
+            }
+            AnswerPart::Framing
+            | AnswerPart::ToolCallStart { .. }
+            | AnswerPart::ToolCallEnd
+            | AnswerPart::End(_) => {}
+        }
     }
-    let template = checkpoint
-        .compiled_chat_template()?
+    Ok(())
+}
+
+fn prompt(args: &Args, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<ChatPrompt> {
+    if args.raw {
+        let tokens = tokenizer.encode(&args.prompt, true)?;
+        return Ok(ChatPrompt { tokens, parser: AnswerParser::Plain, opening: Vec::new() });
+    }
+    let format = checkpoint
+        .chat_format(tokenizer)?
         .context("the model has no chat template, expected one or the option --raw")?;
-    let message = ChatMessage { role: "user".to_owned(), content: args.prompt.clone() };
-    let text = template.render(&[message], true)?;
-    Ok(tokenizer.encode(&text, true)?)
+    let conversation =
+        Conversation { turns: vec![Turn::User(args.prompt.clone())], ..Conversation::default() };
+    Ok(format.prompt(tokenizer, &conversation)?)
 }

@@ -1,4 +1,4 @@
-//! Today's date for templates that state it.
+//! Today's date, for conversations that state it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,8 +22,17 @@ const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday",
 
 /// HF's `strftime_now(format)`, in UTC.
 pub(super) fn strftime_now(format: String) -> Result<String, Error> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    strftime(&format, seconds)
+    strftime(&format, now())
+}
+
+/// Today in UTC, `YYYY-MM-DD`.
+pub(super) fn today() -> String {
+    let date = Date::new(now());
+    format!("{}-{:02}-{:02}", date.year, date.month, date.day)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Python's `strftime` for the directives that have no locale or time zone in them.

@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::o200k_harmony;
+use crate::error::ModelError;
+
 /// The tokenizer's files of an HF directory, from whichever source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenizerFiles {
@@ -19,6 +22,14 @@ pub struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
+    /// gpt-oss's tokenizer (o200k_harmony), from the vocabulary that this program carries.
+    ///
+    /// # Errors
+    /// The bundled vocabulary is damaged.
+    pub fn o200k_harmony() -> Result<Self, ModelError> {
+        o200k_harmony::complete(Self::default())
+    }
+
     /// The source of the chat template. Of several named ones, `default`.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {

@@ -96,7 +96,7 @@ fn variant_json(application: &Application, generation: &Generation) -> Value {
         "layers": spec.layers.len(),
         "hidden_size": spec.hidden_size,
         "max_model_len": engine.max_model_len(),
-        "chat": generation.chat_template().is_some(),
+        "chat": generation.chat_format().is_some(),
         "running": status.running,
         "waiting": status.waiting,
         "kv_used_blocks": status.kv_used_blocks,

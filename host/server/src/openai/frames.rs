@@ -4,19 +4,31 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use espalier_engine::{Event, EventStream, Usage};
+use espalier_engine::{Event, EventStream};
 use futures_core::Stream;
 
 use crate::api_error::{ApiError, ErrorKind};
 use crate::event_stream::{DONE, data};
 use crate::openai::answer::{Answer, Shape};
+use crate::openai::choice::ChoiceReader;
+use crate::openai::delta::{ChoiceUsage, Delta};
+
+/// A choice that is being generated.
+pub struct Choice {
+    /// The engine's events.
+    pub stream: EventStream,
+    /// What reads them.
+    pub reader: ChoiceReader,
+    /// What is known of the answer before the first event.
+    pub opening: Vec<Delta>,
+}
 
 /// Yields the frames of an answer and ends after `[DONE]`, or after an error. Dropping it cancels every choice.
 pub struct Frames {
     answer: Answer,
     include_usage: bool,
-    choices: Vec<Option<EventStream>>,
-    usage: Usage,
+    choices: Vec<Option<Choice>>,
+    usage: ChoiceUsage,
     ready: VecDeque<String>,
     ended: bool,
     /// Which choice is asked first; it moves, so that one that talks fast does not silence the others.
@@ -24,23 +36,25 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Merges the streams of an answer's choices. `prefixes` are sent first (the prompts of an echo).
+    /// Merges an answer's choices. `prefixes` are sent first (the prompts of an echo).
     #[must_use]
-    pub fn new(answer: Answer, include_usage: bool, streams: Vec<EventStream>, prefixes: &[String]) -> Self {
+    pub fn new(answer: Answer, include_usage: bool, mut choices: Vec<Choice>, prefixes: &[String]) -> Self {
         let mut ready = VecDeque::new();
-        for index in 0..streams.len() {
+        for (index, choice) in choices.iter_mut().enumerate() {
             if answer.shape() == Shape::Chat {
                 ready.push_back(data(&answer.chunk(vec![answer.opening(index)], include_usage, None)));
             }
-            if let Some(prefix) = prefixes.get(index).filter(|prefix| !prefix.is_empty()) {
-                ready.push_back(data(&answer.chunk(vec![answer.piece(index, prefix)], include_usage, None)));
+            let prefix = prefixes.get(index).filter(|prefix| !prefix.is_empty());
+            let prefix = prefix.map(|prefix| Delta::Content(prefix.clone()));
+            for delta in prefix.into_iter().chain(std::mem::take(&mut choice.opening)) {
+                ready.push_back(data(&answer.chunk(vec![answer.piece(index, &delta)], include_usage, None)));
             }
         }
         Self {
             answer,
             include_usage,
-            choices: streams.into_iter().map(Some).collect(),
-            usage: Usage::default(),
+            choices: choices.into_iter().map(Some).collect(),
+            usage: ChoiceUsage::default(),
             ready,
             ended: false,
             turn: 0,
@@ -49,29 +63,27 @@ impl Frames {
 
     /// Turns one event of a choice into frames; `false` when the choice is over.
     fn take(&mut self, index: usize, event: Option<Event>) -> bool {
-        let frame = |answer: &Answer, choice| data(&answer.chunk(vec![choice], self.include_usage, None));
-        match event {
-            Some(Event::Text { text, .. }) => {
-                if !text.is_empty() {
-                    self.ready.push_back(frame(&self.answer, self.answer.piece(index, &text)));
-                }
-                true
-            }
-            Some(Event::Finished { reason, usage }) => {
-                self.ready.push_back(frame(&self.answer, self.answer.ending(index, reason)));
-                self.usage.prompt_tokens += usage.prompt_tokens;
-                self.usage.completion_tokens += usage.completion_tokens;
-                false
-            }
-            Some(Event::Failed(reason)) => {
+        let Some(choice) = self.choices.get_mut(index).and_then(Option::as_mut) else { return false };
+        let deltas = match event.map(|event| choice.reader.take(event)) {
+            Some(Ok(deltas)) => deltas,
+            Some(Err(reason)) => {
                 self.fail(&ApiError::new(ErrorKind::Internal, reason));
-                false
+                return false;
             }
             None => {
                 self.fail(&ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"));
-                false
+                return false;
+            }
+        };
+        for delta in deltas {
+            let piece = self.answer.piece(index, &delta);
+            self.ready.push_back(data(&self.answer.chunk(vec![piece], self.include_usage, None)));
+            if let Delta::Finished(ending) = delta {
+                self.usage += ending.usage;
+                return false;
             }
         }
+        true
     }
 
     fn fail(&mut self, error: &ApiError) {
@@ -110,8 +122,8 @@ impl Stream for Frames {
             let mut progressed = false;
             for offset in 0..count {
                 let index = (this.turn + offset) % count;
-                let Some(stream) = this.choices.get_mut(index).and_then(Option::as_mut) else { continue };
-                if let Poll::Ready(event) = stream.poll_recv(context) {
+                let Some(choice) = this.choices.get_mut(index).and_then(Option::as_mut) else { continue };
+                if let Poll::Ready(event) = choice.stream.poll_recv(context) {
                     if !this.take(index, event)
                         && let Some(choice) = this.choices.get_mut(index)
                     {
@@ -131,7 +143,10 @@ impl Stream for Frames {
 
 #[cfg(test)]
 mod tests {
-    use espalier_engine::{FinishReason, GenerationId};
+    use espalier_engine::{FinishReason, GenerationId, Usage};
+    use espalier_model::chat::AnswerParser;
+    use espalier_model::chat::harmony::{HarmonyParser, HarmonyTokens};
+    use espalier_model::{Tokenizer, TokenizerFiles};
     use tokio::sync::mpsc::unbounded_channel;
     use tokio_stream::StreamExt as _;
 
@@ -143,6 +158,10 @@ mod tests {
 
     fn text(text: &str) -> Event {
         Event::Text { text: text.into(), token_ids: vec![1] }
+    }
+
+    fn choice(stream: EventStream) -> Choice {
+        Choice { stream, reader: ChoiceReader::plain(2), opening: Vec::new() }
     }
 
     fn finished() -> Event {
@@ -159,10 +178,14 @@ mod tests {
             sender.send(finished()).unwrap();
         }
         let echoes = vec!["p".to_owned(), String::new()];
-        let frames: Vec<String> =
-            Frames::new(answer(Shape::Completion), true, vec![first_events, second_events], &echoes)
-                .collect()
-                .await;
+        let frames: Vec<String> = Frames::new(
+            answer(Shape::Completion),
+            true,
+            [first_events, second_events].map(choice).into(),
+            &echoes,
+        )
+        .collect()
+        .await;
         assert_eq!(frames.last().unwrap(), DONE);
         let usage = frames.get(frames.len() - 2).unwrap();
         assert!(usage.contains(r#""total_tokens":6"#) && usage.contains(r#""choices":[]"#), "{usage}");
@@ -171,11 +194,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn parts_of_an_answer_come_in_fields_of_their_own() {
+        let tokenizer = Tokenizer::new(&TokenizerFiles::o200k_harmony().unwrap(), None, &[]).unwrap();
+        let tokens = HarmonyTokens::of(&tokenizer).unwrap();
+        let parser = AnswerParser::Harmony(Box::new(HarmonyParser::new(&tokenizer, tokens)));
+        let reader = ChoiceReader::new(parser, Vec::new(), vec!["f".into()], true, 2);
+        let (sender, stream) = unbounded_channel();
+        let answer_text = "<|channel|>analysis<|message|>hm<|end|>\
+            <|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>";
+        for id in tokenizer.encode(answer_text, true).unwrap() {
+            sender.send(Event::Text { text: String::new(), token_ids: vec![id] }).unwrap();
+        }
+        sender.send(finished()).unwrap();
+        let choice = Choice { stream, reader, opening: Vec::new() };
+        let frames: Vec<String> = Frames::new(answer(Shape::Chat), true, vec![choice], &[]).collect().await;
+        let position = |part: &str| frames.iter().position(|frame| frame.contains(part)).expect(part);
+        let places = [
+            position(r#""role":"assistant""#),
+            position(r#""reasoning_content":"hm""#),
+            position(r#""function":{"name":"f","arguments":""}"#),
+            position(r#""function":{"arguments":"{}"}"#),
+            position(r#""finish_reason":"tool_calls""#),
+            position(r#""reasoning_tokens":1"#),
+        ];
+        assert!(places.is_sorted(), "{frames:?}");
+        assert_eq!(frames.last().unwrap(), DONE);
+    }
+
+    #[tokio::test]
     async fn a_failure_ends_the_stream_without_done() {
         let (sender, events) = unbounded_channel();
         sender.send(text("a")).unwrap();
         sender.send(Event::Failed("broken".into())).unwrap();
-        let frames: Vec<String> = Frames::new(answer(Shape::Chat), false, vec![events], &[]).collect().await;
+        let frames: Vec<String> =
+            Frames::new(answer(Shape::Chat), false, vec![choice(events)], &[]).collect().await;
         assert_eq!(frames.len(), 3);
         assert!(frames[0].contains(r#""role":"assistant""#));
         assert!(frames[2].contains(r#""message":"broken""#));
@@ -184,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_frames_closes_the_engines_channel() {
         let (sender, events) = unbounded_channel();
-        let frames = Frames::new(answer(Shape::Chat), false, vec![events], &[]);
+        let frames = Frames::new(answer(Shape::Chat), false, vec![choice(events)], &[]);
         drop(frames);
         assert!(sender.is_closed());
     }

@@ -1,15 +1,20 @@
 //! OpenAI's API: models, completions, chat completions.
 //!
 //! A request is parsed into a type that holds only what this server does ([`completion_request`], [`chat_request`]),
-//! becomes running sequences ([`preparation`]) and is answered whole or as a stream ([`answer`], [`frames`]).
+//! becomes running sequences ([`preparation`]), whose events are read into pieces ([`choice`], [`delta`]) that are answered whole
+//! or as a stream ([`answer`], [`frames`]).
 
 pub mod answer;
 pub mod chat_request;
+pub mod choice;
 pub mod completion_request;
+pub mod delta;
 pub mod frames;
+pub mod message;
 pub mod preparation;
 pub mod request_field;
 pub mod sampling;
+pub mod tools;
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -19,7 +24,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Request;
 use axum::response::{IntoResponse as _, Response};
-use espalier_engine::{Event, EventStream, Generation, Usage};
+use espalier_engine::Generation;
 use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ErrorKind};
@@ -29,7 +34,8 @@ use crate::{body, event_stream};
 use answer::{Answer, Shape};
 use chat_request::ChatRequest;
 use completion_request::CompletionRequest;
-use frames::Frames;
+use delta::{ChoiceUsage, Delta};
+use frames::{Choice, Frames};
 use preparation::{Running, start_chat, start_completion};
 use sampling::Delivery;
 
@@ -56,23 +62,22 @@ pub async fn create_chat_completion(
 }
 
 async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<Response, ApiError> {
-    let Running { generation, streams, echoes } = running;
+    let Running { generation, choices, echoes } = running;
     let answer = Answer::new(shape, generation.id().clone());
     let mut response = match delivery {
         Delivery::Stream { include_usage } => {
-            event_stream::response(Frames::new(answer.clone(), include_usage, streams, &echoes))
+            event_stream::response(Frames::new(answer.clone(), include_usage, choices, &echoes))
         }
         Delivery::Whole => {
-            let mut choices = Vec::with_capacity(streams.len());
-            let mut total = Usage::default();
-            for (index, stream) in streams.into_iter().enumerate() {
+            let mut whole = Vec::with_capacity(choices.len());
+            let mut total = ChoiceUsage::default();
+            for (index, choice) in choices.into_iter().enumerate() {
                 let echo = echoes.get(index).cloned().unwrap_or_default();
-                let (choice, usage) = collect(&answer, index, echo, stream).await?;
-                choices.push(choice);
-                total.prompt_tokens += usage.prompt_tokens;
-                total.completion_tokens += usage.completion_tokens;
+                let (deltas, usage) = collect(choice).await?;
+                whole.push(answer.choice(index, echo, &deltas));
+                total += usage;
             }
-            Json(answer.whole(choices, total)).into_response()
+            Json(answer.whole(whole, total)).into_response()
         }
     };
     answer.sign_headers(&mut response);
@@ -80,24 +85,16 @@ async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<R
 }
 
 /// Reads a choice to its end.
-async fn collect(
-    answer: &Answer,
-    index: usize,
-    mut text: String,
-    mut stream: EventStream,
-) -> Result<(Value, Usage), ApiError> {
-    loop {
-        match stream.recv().await {
-            Some(Event::Text { text: piece, .. }) => text.push_str(&piece),
-            Some(Event::Finished { reason, usage }) => {
-                return Ok((answer.choice(index, &text, reason), usage));
-            }
-            Some(Event::Failed(reason)) => return Err(ApiError::new(ErrorKind::Internal, reason)),
-            None => {
-                return Err(ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"));
-            }
+async fn collect(choice: Choice) -> Result<(Vec<Delta>, ChoiceUsage), ApiError> {
+    let Choice { mut stream, mut reader, opening: mut deltas } = choice;
+    while let Some(event) = stream.recv().await {
+        deltas.extend(reader.take(event).map_err(|reason| ApiError::new(ErrorKind::Internal, reason))?);
+        if let Some(Delta::Finished(ending)) = deltas.last() {
+            let usage = ending.usage;
+            return Ok((deltas, usage));
         }
     }
+    Err(ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"))
 }
 
 /// `GET /v1/models`: each model by its name, then each of its variants by its address.

@@ -6,29 +6,39 @@
 
 use std::sync::Arc;
 
-use espalier_engine::{EventStream, GenerateRequest, Generation, SamplingParams};
-use espalier_model::ChatMessage;
+use espalier_engine::{GenerateRequest, Generation, SamplingParams};
+use espalier_model::chat::{AnswerEvent, AnswerParser, Conversation, Turn};
 
 use crate::api_error::{ApiError, ErrorKind};
 use crate::application::Application;
 use crate::model_address::ModelAddress;
-use crate::openai::chat_request::{ChatRequest, Message};
+use crate::openai::chat_request::ChatRequest;
+use crate::openai::choice::ChoiceReader;
 use crate::openai::completion_request::{CompletionRequest, Prompt};
+use crate::openai::frames::Choice;
 use crate::openai::sampling::{Delivery, Sampling};
+use crate::openai::tools::ToolUse;
 use crate::routing::RequestOutline;
 
 /// How often a request is routed again because the chosen generation was being replaced.
 const ROUTING_ATTEMPTS: usize = 3;
 
-/// Turns a request's prompts into a generation's tokens.
-type Tokenize<'a> = dyn Fn(&Generation) -> Result<Vec<Vec<u32>>, ApiError> + 'a;
+/// Turns a request into a generation's prompts.
+type Prepare<'a> = dyn Fn(&Generation) -> Result<Vec<Prepared>, ApiError> + 'a;
+
+/// A prompt, and what reads its answer.
+struct Prepared {
+    tokens: Vec<u32>,
+    parser: AnswerParser,
+    opening: Vec<AnswerEvent>,
+}
 
 /// Sequences that run.
 pub struct Running {
     /// The generation that runs them.
     pub generation: Arc<Generation>,
-    /// One stream per prompt.
-    pub streams: Vec<EventStream>,
+    /// One per prompt.
+    pub choices: Vec<Choice>,
     /// The prompts' texts, if they are to precede the completions.
     pub echoes: Vec<String>,
 }
@@ -40,6 +50,7 @@ struct Common<'a> {
     sampling: Sampling,
     stop: &'a [String],
     delivery: Delivery,
+    tools: &'a ToolUse,
     /// The name of the limit in the request, for errors about it.
     limit_field: &'static str,
     /// The name of the field that the prompt comes from.
@@ -48,24 +59,29 @@ struct Common<'a> {
 
 /// Starts a completion.
 pub fn start_completion(application: &Application, request: &CompletionRequest) -> Result<Running, ApiError> {
+    let tools = ToolUse::default();
     let common = Common {
         address: &request.address,
         max_tokens: Some(request.max_tokens),
         sampling: request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
+        tools: &tools,
         limit_field: "max_tokens",
         prompt_field: "prompt",
     };
-    let tokenize = |generation: &Generation| {
+    let prepare = |generation: &Generation| {
         let prompts: &[Prompt] = &request.prompts;
         prompts
             .iter()
             .enumerate()
-            .map(|(index, prompt)| tokens_of(generation, index, prompts.len(), prompt))
+            .map(|(index, prompt)| {
+                let tokens = tokens_of(generation, index, prompts.len(), prompt)?;
+                Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new() })
+            })
             .collect()
     };
-    let mut running = start(application, &common, &tokenize)?;
+    let mut running = start(application, &common, &prepare)?;
     if request.echo {
         running.echoes = request
             .prompts
@@ -87,34 +103,31 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
         sampling: request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
+        tools: &request.tools,
         limit_field: "max_completion_tokens",
         prompt_field: "messages",
     };
-    let tokenize = |generation: &Generation| Ok(vec![chat_tokens(generation, &request.messages)?]);
-    start(application, &common, &tokenize)
+    let prepare = |generation: &Generation| Ok(vec![prepare_chat(generation, request)?]);
+    start(application, &common, &prepare)
 }
 
-fn start(
-    application: &Application,
-    common: &Common<'_>,
-    tokenize: &Tokenize<'_>,
-) -> Result<Running, ApiError> {
+fn start(application: &Application, common: &Common<'_>, prepare: &Prepare<'_>) -> Result<Running, ApiError> {
     for _ in 0..ROUTING_ATTEMPTS {
         let default = application.default_generation(common.address)?;
-        let mut prompts = tokenize(&default)?;
+        let mut prompts = prepare(&default)?;
         let outline = RequestOutline {
-            prompt_tokens: prompts.iter().map(Vec::len).sum(),
+            prompt_tokens: prompts.iter().map(|prompt| prompt.tokens.len()).sum(),
             max_tokens: common.max_tokens.unwrap_or_else(|| default.engine().max_model_len()),
             streaming: common.delivery != Delivery::Whole,
         };
         let generation = application.choose(common.address, default.clone(), outline)?;
         if !Arc::ptr_eq(&default, &generation) {
             // Variants of one model usually share a tokenizer; nothing says that they must.
-            prompts = tokenize(&generation)?;
+            prompts = prepare(&generation)?;
         }
         check_lengths(common, &generation, &prompts)?;
         match submit(common, &generation, prompts) {
-            Ok(streams) => return Ok(Running { generation, streams, echoes: Vec::new() }),
+            Ok(choices) => return Ok(Running { generation, choices, echoes: Vec::new() }),
             // The generation was replaced since it was chosen: its successor is in place already.
             Err(espalier_engine::EngineError::Draining { .. }) if !application.is_draining() => {}
             Err(error) => return Err(error.into()),
@@ -127,22 +140,36 @@ fn start(
 fn submit(
     common: &Common<'_>,
     generation: &Generation,
-    prompts: Vec<Vec<u32>>,
-) -> Result<Vec<EventStream>, espalier_engine::EngineError> {
+    prompts: Vec<Prepared>,
+) -> Result<Vec<Choice>, espalier_engine::EngineError> {
     let Sampling { temperature, top_p, seed } = common.sampling;
     let sampling = SamplingParams::new(temperature, top_p, seed)?;
-    let requests = prompts
+    let mut checked = Vec::with_capacity(prompts.len());
+    for Prepared { tokens, parser, opening } in prompts {
+        let prompt_tokens = tokens.len();
+        // In an answer with parts only the text of the answer itself can end it, so the parts have to be known.
+        let is_plain = matches!(parser, AnswerParser::Plain);
+        let (engine_stop, stop) =
+            if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
+        let request = GenerateRequest::new(tokens, common.max_tokens, sampling.clone(), engine_stop)?;
+        let functions = common.tools.functions.iter().map(|function| function.name.clone()).collect();
+        let mut reader = ChoiceReader::new(parser, stop, functions, common.tools.parallel, prompt_tokens);
+        let opening = reader.open(opening);
+        checked.push((if is_plain { request } else { request.with_every_token() }, reader, opening));
+    }
+    checked
         .into_iter()
-        .map(|prompt| GenerateRequest::new(prompt, common.max_tokens, sampling.clone(), common.stop.to_vec()))
-        .collect::<Result<Vec<_>, _>>()?;
-    requests.into_iter().map(|request| generation.engine().submit(request)).collect()
+        .map(|(request, reader, opening)| {
+            Ok(Choice { stream: generation.engine().submit(request)?, reader, opening })
+        })
+        .collect()
 }
 
 /// Prompt and completion must fit: a completion that is cut shorter than asked for would be a silent change.
-fn check_lengths(common: &Common<'_>, generation: &Generation, prompts: &[Vec<u32>]) -> Result<(), ApiError> {
+fn check_lengths(common: &Common<'_>, generation: &Generation, prompts: &[Prepared]) -> Result<(), ApiError> {
     let limit = generation.engine().max_model_len();
     for prompt in prompts {
-        let length = prompt.len();
+        let length = prompt.tokens.len();
         if length == 0 {
             return Err(ApiError::field(common.prompt_field, "0 tokens", "at least 1 token"));
         }
@@ -201,18 +228,45 @@ fn tokens_of(
     }
 }
 
-fn chat_tokens(generation: &Generation, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
-    let Some(template) = generation.chat_template() else {
+fn prepare_chat(generation: &Generation, request: &ChatRequest) -> Result<Prepared, ApiError> {
+    let Some(format) = generation.chat_format() else {
         let message = format!("{} has no chat template, so it answers /v1/completions only", generation.id());
         return Err(ApiError::new(ErrorKind::Unprocessable, message).at("model"));
     };
-    let messages: Vec<_> = messages
-        .iter()
-        .map(|message| ChatMessage { role: message.role.name().to_owned(), content: message.content.clone() })
-        .collect();
-    let refused = |error: espalier_model::ModelError| {
-        ApiError::new(ErrorKind::InvalidValue, error.to_string()).at("messages")
+    let unsupported = |field: &str, what: &str| {
+        let message = format!("{field}: {} {what}", generation.id());
+        Err(ApiError::new(ErrorKind::UnsupportedParameter, message).at(field))
     };
-    let text = template.render(&messages, true).map_err(refused)?;
-    generation.tokenizer().encode(&text, true).map_err(refused)
+    if !format.supports_tools() {
+        if !request.tools.functions.is_empty() {
+            return unsupported("tools", "has no chat format with tools");
+        }
+        if request.turns.iter().any(is_about_calls) {
+            return unsupported("messages", "has no chat format with tool calls");
+        }
+    }
+    if request.tools.forced.is_some() && !format.supports_forced_tool() {
+        return unsupported("tool_choice", "can't be made to call a function: expected auto or none");
+    }
+    if request.reasoning_effort.is_some() && !format.supports_reasoning_effort() {
+        return unsupported("reasoning_effort", "can't be told how long to think");
+    }
+    let conversation = Conversation {
+        turns: request.turns.clone(),
+        tools: request.tools.functions.clone(),
+        forced_tool: request.tools.forced.clone(),
+        reasoning_effort: request.reasoning_effort,
+    };
+    let prompt = format
+        .prompt(generation.tokenizer(), &conversation)
+        .map_err(|error| ApiError::new(ErrorKind::InvalidValue, error.to_string()).at("messages"))?;
+    Ok(Prepared { tokens: prompt.tokens, parser: prompt.parser, opening: prompt.opening })
+}
+
+fn is_about_calls(turn: &Turn) -> bool {
+    match turn {
+        Turn::Tool { .. } => true,
+        Turn::Assistant { tool_calls, .. } => !tool_calls.is_empty(),
+        _ => false,
+    }
 }

@@ -138,7 +138,7 @@ pub const CHAT_FIELDS: &[RequestField] = &[
         "messages",
         Implemented,
         r##"{"type":"array","items":{"$ref":"#/components/schemas/ChatMessage"},"minItems":1}"##,
-        "required; roles `system`, `developer` (treated as `system`), `user`, `assistant`; content is a text or a list of `text` parts",
+        "required; roles `system`, `developer`, `user`, `assistant`, `tool`; content is a text or a list of `text` parts; assistant messages may have `reasoning_content` and `tool_calls`, whose ids a `tool` message names",
     ),
     field(
         "max_completion_tokens",
@@ -164,8 +164,30 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     LOGIT_BIAS,
     field("logprobs", OnlyNeutral(&["false"]), r#"{"const":false}"#, ""),
     field("response_format", OnlyNeutral(&[r#"{"type":"text"}"#]), r#"{"const":{"type":"text"}}"#, ""),
-    field("tools", OnlyNeutral(&["[]"]), r#"{"type":"array","maxItems":0}"#, ""),
-    field("tool_choice", OnlyNeutral(&[r#""none""#]), r#"{"const":"none"}"#, ""),
+    field(
+        "tools",
+        Implemented,
+        r##"{"type":"array","items":{"$ref":"#/components/schemas/Tool"},"maxItems":128}"##,
+        "functions, for gpt-oss and for models whose template takes them and writes `<tool_call>`; otherwise refused; `strict` only `false`",
+    ),
+    field(
+        "tool_choice",
+        Implemented,
+        r#"{"oneOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type","function"]}]}"#,
+        "default `auto`; a function's name, and `required` with one tool, only for gpt-oss, where the prompt opens the call; otherwise refused",
+    ),
+    field(
+        "parallel_tool_calls",
+        Implemented,
+        r#"{"type":"boolean","default":true}"#,
+        "only with `tools`; `false` ends the answer with its first call",
+    ),
+    field(
+        "reasoning_effort",
+        Implemented,
+        r#"{"enum":["minimal","low","medium","high"]}"#,
+        "for gpt-oss, default `medium`, and for models whose template reads it; otherwise refused; `minimal` is `low`",
+    ),
     field("modalities", OnlyNeutral(&[r#"["text"]"#]), r#"{"const":["text"]}"#, ""),
     field("store", OnlyNeutral(&["false"]), r#"{"const":false}"#, "nothing is stored"),
     field(
@@ -179,12 +201,10 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     field("safety_identifier", Bookkeeping, r#"{"type":"string"}"#, ""),
     field("prompt_cache_key", Bookkeeping, r#"{"type":"string"}"#, ""),
     field("top_logprobs", Refused, r#"{"type":"null"}"#, ""),
-    field("parallel_tool_calls", Refused, r#"{"type":"null"}"#, ""),
     field("function_call", Refused, r#"{"type":"null"}"#, ""),
     field("functions", Refused, r#"{"type":"null"}"#, ""),
     field("audio", Refused, r#"{"type":"null"}"#, ""),
     field("prediction", Refused, r#"{"type":"null"}"#, ""),
-    field("reasoning_effort", Refused, r#"{"type":"null"}"#, ""),
     field("verbosity", Refused, r#"{"type":"null"}"#, ""),
     field("web_search_options", Refused, r#"{"type":"null"}"#, ""),
 ];
@@ -276,6 +296,11 @@ pub fn compatibility_page() -> String {
          `model` is the address that answered, as `name@variant`. Beside OpenAI's fields each answer (and each chunk)\n\
          has `espalier: {variant, generation}`, the headers `x-espalier-variant` and `x-espalier-generation`, and a\n\
          `system_fingerprint` of the form `espalier-VERSION/MODEL@VARIANT#GENERATION`.\n\n\
+         A chat answer's `content` is the answer alone. What the model thought is in `reasoning_content`, of the message\n\
+         or of the deltas (Harmony's `analysis`, the inside of `<think>`); calls are in `tool_calls`, with the finish reason\n\
+         `tool_calls`. Stop texts end the answer, not the thoughts. `usage.completion_tokens_details.reasoning_tokens` counts\n\
+         the tokens of the thoughts. gpt-oss always speaks Harmony, whatever template its checkpoint has; a call of\n\
+         another tool than a function, or of a function where none is offered, counts as thought.\n\n\
          Errors are `{\"error\": {message, type, param, code}}`, with `found` and `expected` where both are known.\n\
          A full queue is 429 with `Retry-After`; a failure in the middle of a stream is an `error` event, after which\n\
          the stream ends without `[DONE]`.\n",
@@ -309,8 +334,7 @@ mod tests {
             ("logit_bias", json!({}), json!({"50": 1})),
             ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
             ("metadata", json!({"a": "b"}), json!("x")),
-            ("tools", json!(null), json!([{"type": "function"}])),
-            ("reasoning_effort", json!(null), json!("low")),
+            ("verbosity", json!(null), json!("low")),
         ] {
             let mut fields = Fields::of_body(json!({ name: neutral })).unwrap();
             take_unimplemented(&mut fields, CHAT_FIELDS).unwrap();

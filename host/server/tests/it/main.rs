@@ -15,6 +15,7 @@ mod jobs;
 mod metrics;
 mod models;
 mod operation;
+mod reasoning;
 mod refusals;
 mod restarts;
 mod routing;

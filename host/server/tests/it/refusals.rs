@@ -62,11 +62,21 @@ fn wrong_fields_of_a_chat_are_named() {
     let host = Host::start();
     for (field, value, param, code) in [
         ("messages", json!([]), "messages", INVALID),
-        ("messages", json!([{"role": "tool", "content": "x"}]), "messages[0].role", UNSUPPORTED),
-        ("tools", json!([{"type": "function"}]), "tools", UNSUPPORTED),
+        ("messages", json!([{"role": "function", "content": "x"}]), "messages[0].role", UNSUPPORTED),
+        ("messages", json!([{"role": "tool", "content": "x"}]), "messages[0].tool_call_id", INVALID),
+        (
+            "messages",
+            json!([{"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}]),
+            "messages",
+            UNSUPPORTED,
+        ),
+        ("tools", json!([{"type": "function"}]), "tools[0].function", INVALID),
+        ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "tools", UNSUPPORTED),
+        ("tool_choice", json!("required"), "tool_choice", INVALID),
         ("response_format", json!({"type": "json_object"}), "response_format", UNSUPPORTED),
         ("logprobs", json!(true), "logprobs", UNSUPPORTED),
         ("reasoning_effort", json!("low"), "reasoning_effort", UNSUPPORTED),
+        ("reasoning_effort", json!("vast"), "reasoning_effort", INVALID),
         ("max_completion_tokens", json!(9), "max_tokens", INVALID),
         ("prompt", json!("x"), "prompt", UNSUPPORTED),
     ] {
