@@ -20,6 +20,13 @@ TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# `TEXTS` of targets/harmony_parser.rs: a text is written as the byte of twice its place.
+ANSWERS = {
+    "answer": [1, 11, 3, 21, 4, 0, 9, 1, 13, 3, 23, 5],
+    "call": [1, 12, 14, 18, 2, 16, 3, 20, 6],
+    "malformed": [21, 22, 4, 1, 10, 19, 21, 3, 8, 1, 7],
+    "tags": [24, 19, 21, 25, 19, 21, 26, 20, 27],
+}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 COMPONENTS = {
     "empty": "(component)",
@@ -129,6 +136,8 @@ def main():
     (folder("chat_template") / "chatml.jinja").write_text(TEMPLATE)
     for name, text in COMPONENTS.items():
         (folder("component") / f"{name}.wasm").write_bytes(bytes(wasmtime.wat2wasm(text)))
+    for name, places in ANSWERS.items():
+        (folder("harmony_parser") / name).write_bytes(bytes(2 * place for place in places) + b"\xc0\x40\x0d\x03")
     sampling = {"max_tokens": 8, "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["\n"], "stream": True}
     completion = {"model": "smollm2@75", "prompt": "Once", **sampling, "stream_options": {"include_usage": True}}
     chat = {"model": "smollm2", "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], **sampling}

@@ -48,6 +48,7 @@ targets! {
     config_json "../../../../fuzz/targets/config_json.rs"
     gguf_checkpoint "../../../../fuzz/targets/gguf_checkpoint.rs"
     gguf_parse "../../../../fuzz/targets/gguf_parse.rs"
+    harmony_parser "../../../../fuzz/targets/harmony_parser.rs"
     http_request "../../../../fuzz/targets/http_request.rs"
     safetensors_parse "../../../../fuzz/targets/safetensors_parse.rs"
     tokenizer_json "../../../../fuzz/targets/tokenizer_json.rs"
