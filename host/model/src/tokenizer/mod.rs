@@ -22,6 +22,9 @@ pub use self::files::TokenizerFiles;
 pub use self::stream::TextStream;
 use crate::error::ModelError;
 
+/// Far beyond any vocabulary: the table of tokens has an entry for each id up to the largest.
+const MAX_TOKEN_ID: u32 = (1 << 24) - 1;
+
 /// A tokenizer; clones share everything.
 #[derive(Clone)]
 pub struct Tokenizer {
@@ -76,7 +79,7 @@ impl Tokenizer {
         // Files made for training may carry them; serving decides about lengths itself.
         parsing.with_padding(None);
         parsing.with_truncation(None).map_err(|error| ModelError::Tokenizer(error.to_string()))?;
-        let table = TokenTable::new(&parsing);
+        let table = TokenTable::new(&parsing)?;
         let bos = match files.special_token("bos_token") {
             Some(token) => parsing.token_to_id(token).or(bos),
             None => bos,
@@ -199,7 +202,7 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl TokenTable {
-    fn new(tokenizer: &tokenizers::Tokenizer) -> Self {
+    fn new(tokenizer: &tokenizers::Tokenizer) -> Result<Self, ModelError> {
         let added = tokenizer.get_added_tokens_decoder();
         let spelling = byte_level::Spelling::of(tokenizer);
         let mut tokens: Vec<(u32, Vec<u8>)> = tokenizer
@@ -210,6 +213,11 @@ impl TokenTable {
             .chain(added.iter().map(|(&id, token)| (id, token.content.clone().into_bytes())))
             .collect();
         tokens.sort_unstable_by_key(|&(id, _)| id);
+        if let Some(&(id, _)) = tokens.last().filter(|&&(id, _)| id > MAX_TOKEN_ID) {
+            return Err(ModelError::Tokenizer(format!(
+                "tokenizer.json is refused: a token has the id {id}, expected at most {MAX_TOKEN_ID}"
+            )));
+        }
         let mut special: Vec<u32> =
             added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
@@ -220,7 +228,7 @@ impl TokenTable {
             table.bytes.extend_from_slice(&bytes);
             table.ends.push(table.bytes.len() as u32);
         }
-        table
+        Ok(table)
     }
 
     fn get(&self, id: u32) -> Option<&[u8]> {

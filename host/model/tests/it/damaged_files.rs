@@ -259,6 +259,7 @@ fn damaged_tokenizer_files_are_refused() {
         (whole[..whole.len() / 2].to_owned(), "tokenizer.json is refused"),
         (whole.replace("\"BPE\"", "\"Oracle\""), "tokenizer.json is refused"),
         ("{}".to_owned(), "tokenizer.json is refused"),
+        (whole.replacen(":40,", ":2222222240,", 1), "a token has the id 2222222240"),
     ] {
         fs::write(&path, text).unwrap();
         let message = Checkpoint::open(&model.hugging_face()).unwrap().tokenizer().unwrap_err().to_string();
