@@ -103,7 +103,7 @@ fn render() -> String {
     writeln!(
         page,
         "Byte-level BPE: every `tokenizer.json` of that kind; in GGUF the model `gpt2` with one of the pre-tokenizers\n{}.\n\
-         Chat templates are Jinja templates. Tokenizer and template come along into a copy.",
+         Chat templates are Jinja templates; Harmony, gpt-oss's format, is built in. Tokenizer and template come along into a copy.",
         pre_tokenizer::NAMES
     )
     .unwrap();

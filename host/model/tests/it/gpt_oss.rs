@@ -222,6 +222,21 @@ fn openais_own_directory_is_the_same_model() {
 }
 
 #[test]
+fn openais_own_directory_goes_to_the_other_containers() {
+    let model = Model::new(&quantized());
+    let checkpoint = Checkpoint::open(&model.hugging_face()).unwrap();
+    let original = Checkpoint::open(&write_original(&model, &checkpoint)).unwrap();
+    let (directory, file) = (model.path("from-original"), model.path("from-original.gguf"));
+    export_hugging_face(&original, &directory, None).unwrap();
+    export_gguf(&original, &file, None).unwrap();
+    let weights = |directory: &std::path::Path| fs::read(directory.join("model.safetensors")).unwrap();
+    assert!(weights(&directory) == weights(&model.hugging_face()), "HF's file comes out of it");
+    let (directory, file) = (Checkpoint::open(&directory).unwrap(), Checkpoint::open(&file).unwrap());
+    assert_eq!(directory.spec(), original.spec());
+    assert_eq!(file.spec(), original.spec());
+}
+
+#[test]
 fn damaged_experts_are_refused_by_name() {
     let refuse = |damage: &dyn Fn(String) -> String, expected: &str| {
         let model = Model::new(&quantized());
