@@ -18,6 +18,7 @@ mod openai_client;
 mod perplexity;
 mod program;
 mod pruned_logits;
+mod pruning_command;
 mod restarts;
 mod running_host;
 mod shutdown;

@@ -28,6 +28,8 @@ pub struct HostTraces(pub(crate) Arc<[Trace]>);
 /// The state of one instance.
 pub(crate) struct Context {
     pub(crate) facts: Option<Arc<ModelFacts>>,
+    /// The seed of the scoring job.
+    pub(crate) seed: u64,
     pub(crate) scorer: Option<Arc<dyn TextScorer>>,
     pub(crate) limits: Arc<Limits>,
     /// `name@version`, or the digest before that is known.
@@ -44,6 +46,7 @@ impl Context {
     pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>) -> Self {
         Self {
             facts: None,
+            seed: 0,
             scorer: None,
             limits,
             label,

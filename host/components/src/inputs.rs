@@ -112,21 +112,25 @@ pub struct LayerFacts {
     pub heads: u32,
     /// Key/value heads.
     pub kv_heads: u32,
-    /// Channels of the feed-forward block.
+    /// Channels of the feed-forward block, or of each expert.
     pub ffn_size: u32,
+    /// Experts; 0 where the feed-forward block is dense.
+    pub experts: u32,
     /// How many parameters go with one unit of each kind that the layer has.
     pub parameters_per_unit: BTreeMap<Unit, u64>,
 }
 
 impl LayerFacts {
-    /// How many such units the layer has, where the shape says so.
+    /// How many such units the layer has; none where it has no such kind. Channels of experts count through all experts.
     pub const fn units(&self, unit: Unit) -> Option<u32> {
-        match unit {
-            Unit::Layer => Some(1),
-            Unit::Head => Some(self.heads),
-            Unit::KvGroup => Some(self.kv_heads),
-            Unit::FfnChannel => Some(self.ffn_size),
-            Unit::Expert | Unit::ExpertChannel => None,
+        match (unit, self.experts) {
+            (Unit::Layer, _) => Some(1),
+            (Unit::Head, _) => Some(self.heads),
+            (Unit::KvGroup, _) => Some(self.kv_heads),
+            (Unit::FfnChannel, 0) => Some(self.ffn_size),
+            (Unit::Expert, 1..) => Some(self.experts),
+            (Unit::ExpertChannel, 1..) => Some(self.experts.saturating_mul(self.ffn_size)),
+            (Unit::FfnChannel, 1..) | (Unit::Expert | Unit::ExpertChannel, 0) => None,
         }
     }
 }

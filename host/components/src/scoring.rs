@@ -68,19 +68,28 @@ impl ScoringPolicy {
         Ok(probes)
     }
 
-    /// Starts a job in an instance of its own.
-    pub fn begin(&self, facts: Arc<ModelFacts>, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
+    /// Starts a job in an instance of its own. `seed` is for policies that draw at random.
+    pub fn begin(
+        &self,
+        facts: Arc<ModelFacts>,
+        units: &[Unit],
+        seed: u64,
+    ) -> Result<ScoringJob, ComponentError> {
         self.probes(units)?;
-        self.report.watch(|| self.start(facts, units))
+        self.report.watch(|| self.start(facts, units, seed))
     }
 
-    fn start(&self, facts: Arc<ModelFacts>, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
+    fn start(&self, facts: Arc<ModelFacts>, units: &[Unit], seed: u64) -> Result<ScoringJob, ComponentError> {
         let Prepared::Scoring(pre) = self.component.prepared() else {
             return Err(self.component.not_a(World::ScoringPolicy));
         };
-        let mut instance = self
-            .component
-            .start(|context| context.facts = Some(Arc::clone(&facts)), |store| pre.instantiate(store))?;
+        let mut instance = self.component.start(
+            |context| {
+                context.facts = Some(Arc::clone(&facts));
+                context.seed = seed;
+            },
+            |store| pre.instantiate(store),
+        )?;
         let shape = model_shape(&facts);
         let guest_units: Vec<_> = units.iter().map(|unit| (*unit).into()).collect();
         let begun = instance.call("begin", |policy, store| {

@@ -12,9 +12,9 @@ use espalier_state::StateError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PruningError {
-    /// A unit that exists by name, but that this architecture cannot lose yet.
+    /// A unit that exists by name, but that models of this architecture do not have.
     #[error(
-        "pruning the unit \"{unit}\" of a {architecture} model is not yet supported; supported: {}",
+        "a {architecture} model has no units of the kind \"{unit}\" that can be cut; it can lose: {}",
         names(supported)
     )]
     UnitUnsupported {
@@ -26,13 +26,49 @@ pub enum PruningError {
         supported: &'static [Unit],
     },
     /// No unit kind was named.
-    #[error("no unit to prune was named; expected at least one of {}", names(&[Unit::Head, Unit::FfnChannel]))]
+    #[error("no unit to prune was named; expected at least one of {}", names(&Unit::ALL))]
     NoUnits,
     /// The share of parameters to keep is not a share.
     #[error("keep is {found}; expected a share of the parameters in (0, 1]")]
     KeepOutOfRange {
         /// The value as given.
         found: f64,
+    },
+    /// Neither a share nor a count says how much of a kind is to stay.
+    #[error(
+        "no target says how much of {units} is to stay; expected a share of the parameters to keep, or a count"
+    )]
+    TargetMissing {
+        /// The unit kinds without a target, comma-separated.
+        units: String,
+    },
+    /// A count of units to keep that the model or the constraints do not allow.
+    #[error("the count of {unit} to keep is {found}; expected {expected}")]
+    Count {
+        /// The unit kind.
+        unit: Unit,
+        /// The count as given.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A result that other programs would not load.
+    #[error("{found}, but {loaders} {rule}; the layout \"espalier\" permits it, for this program alone")]
+    LoaderRule {
+        /// What the plan leaves.
+        found: String,
+        /// Who refuses it.
+        loaders: &'static str,
+        /// Why.
+        rule: String,
+    },
+    /// A result that the number format cannot hold.
+    #[error("{found}, but {rule}")]
+    Storage {
+        /// What the plan leaves.
+        found: String,
+        /// What the format needs.
+        rule: String,
     },
     /// No allowed combination of units reaches the target.
     #[error(

@@ -17,6 +17,7 @@ mod progress;
 mod prune;
 mod scores;
 mod size;
+mod storage;
 mod surgery;
 mod traces;
 mod unit;
@@ -25,12 +26,16 @@ pub use calibration::{Calibration, CalibrationFile, CalibrationRecord, Calibrati
 pub use error::PruningError;
 pub use espalier_components::Unit;
 pub use jobs::{EvaluateJob, Job, JobCount, JobEvent, JobRequest, JobRunner, JobState, Jobs, PruneJob};
-pub use plan::{Constraints, LayerPlan, PLAN_VERSION, Plan, PlanRequest, PolicyReference, Selection, plan};
+pub use plan::{
+    Constraints, Count, ExpertChannels, LayerPlan, Layout, PLAN_VERSION, Plan, PlanRequest, PolicyReference,
+    Selection, Target, plan,
+};
 pub use policy::score_units;
 pub use progress::{Phase, Progress, Unwatched};
-pub use prune::{PruneRequest, derive_plan, prune};
+pub use prune::{ModelSource, PruneRequest, derive_plan, prune};
 pub use scores::Scores;
-pub use size::{Size, StorageType};
-pub use surgery::{PROVENANCE_FILE, Provenance, Source, surgery};
+pub use size::Size;
+pub use storage::{NumberFormat, Storage, StorageType};
+pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery};
 pub use traces::{TraceObserver, calibrate};
 pub use unit::{check_supported, unit_count};

@@ -4,23 +4,36 @@
 //! [`plan`](crate::plan()) makes one and [`surgery`](crate::surgery()) applies one.
 
 mod allocation;
+mod constraints;
+mod counts;
+mod depth;
 mod document;
+mod layer;
+mod loaders;
 mod planner;
 mod ranking;
+mod selection;
+mod target;
 
 use espalier_components::Unit;
 use espalier_model::ModelSpec;
 use espalier_state::Digest;
 use serde::{Deserialize, Serialize};
 
+pub use self::constraints::{Constraints, Layout};
 pub(crate) use self::document::reviewable_json;
+pub use self::layer::{ExpertChannels, LayerPlan};
+pub(crate) use self::planner::units;
 pub use self::planner::{PlanRequest, plan};
+pub use self::selection::Selection;
+pub use self::target::{Count, Target};
 use crate::calibration::CalibrationRecord;
 use crate::error::PruningError;
-use crate::size::{Size, StorageType};
+use crate::size::Size;
+use crate::storage::Storage;
 
 /// The version of the plan document; raised when a reader of an older version would misread it.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// The policy component that scored the units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,89 +46,24 @@ pub struct PolicyReference {
     pub digest: Digest,
 }
 
-/// What a plan must respect beside its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Constraints {
-    /// The number of feed-forward channels kept is a multiple of this (or all of them). Block formats quantise 32
-    /// consecutive columns of the down projection together, K-quants 256.
-    pub ffn_channel_multiple: usize,
-    /// Query heads that stay in every key/value group, at least 1.
-    pub min_heads_per_group: usize,
-    /// The number of query heads kept divides the hidden size. The reference implementation of Llama refuses to load
-    /// any other count, although it would compute correctly.
-    pub heads_divide_hidden_size: bool,
-}
-
-impl Default for Constraints {
-    fn default() -> Self {
-        Self { ffn_channel_multiple: 32, min_heads_per_group: 1, heads_divide_hidden_size: true }
-    }
-}
-
-/// The units of one kind in one layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selection {
-    /// Units before.
-    pub count: usize,
-    /// Indices of the units that go, ascending.
-    pub removed: Vec<usize>,
-}
-
-impl Selection {
-    /// All of `count` units stay.
-    #[must_use]
-    pub fn everything(count: usize) -> Self {
-        Self { count, removed: Vec::new() }
-    }
-
-    /// Indices of the units that stay, ascending.
-    #[must_use]
-    pub fn kept(&self) -> Vec<usize> {
-        ranking::complement(self.count, &self.removed)
-    }
-
-    /// Number of units that stay.
-    #[must_use]
-    pub fn kept_count(&self) -> usize {
-        self.count.saturating_sub(self.removed.len())
-    }
-
-    fn is_ascending_and_in_range(&self) -> bool {
-        self.removed.is_sorted_by(|earlier, later| earlier < later)
-            && self.removed.last().is_none_or(|&last| last < self.count)
-    }
-}
-
-/// What goes from one layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerPlan {
-    /// The layer's index in the model before.
-    pub layer: usize,
-    /// Query heads.
-    pub heads: Selection,
-    /// Feed-forward channels.
-    pub ffn_channels: Selection,
-}
-
 /// The units that go, with the predicted cost before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
-    /// The share of the model's parameters that was asked to stay.
-    pub keep: f64,
+    /// What was asked to stay.
+    pub target: Target,
     /// The kinds of units that were allowed to go.
     pub units: Vec<Unit>,
     /// What the plan respects.
     pub constraints: Constraints,
     /// Who scored the units; absent in a plan that removes nothing.
     pub policy: Option<PolicyReference>,
-    /// What the scores were measured on; absent in a plan that removes nothing.
+    /// What the scores were measured on; absent where nothing was measured.
     pub calibration: Option<CalibrationRecord>,
-    /// The number format that `bytes` are counted in and that surgery writes.
-    pub storage: StorageType,
-    /// The model before, counted in the same storage type.
+    /// The number formats that `bytes` are counted in and that surgery writes.
+    pub storage: Storage,
+    /// The model before, counted in the same storage.
     pub before: Size,
     /// The model after.
     pub after: Size,
@@ -125,23 +73,14 @@ pub struct Plan {
 
 impl Plan {
     /// A plan that removes nothing: applying it converts the checkpoint, so that a comparison with a pruned one is
-    /// made at equal format.
+    /// made at equal format. A plan made by hand begins with this one.
     #[must_use]
-    pub fn unchanged(spec: &ModelSpec, storage: StorageType) -> Self {
-        let size = Size::of(spec, storage);
-        let layers = spec
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| LayerPlan {
-                layer: index,
-                heads: Selection::everything(layer.heads),
-                ffn_channels: Selection::everything(layer.ffn_size),
-            })
-            .collect();
+    pub fn unchanged(spec: &ModelSpec, storage: Storage) -> Self {
+        let size = Size::of(spec, &storage);
+        let layers = spec.layers.iter().enumerate().map(|(index, layer)| LayerPlan::unchanged(index, layer));
         Self {
             version: PLAN_VERSION,
-            keep: 1.0,
+            target: Target::default(),
             units: Vec::new(),
             constraints: Constraints::default(),
             policy: None,
@@ -149,16 +88,14 @@ impl Plan {
             storage,
             before: size,
             after: size,
-            layers,
+            layers: layers.collect(),
         }
     }
 
     /// Whether no unit goes.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        self.layers
-            .iter()
-            .all(|layer| layer.heads.removed.is_empty() && layer.ffn_channels.removed.is_empty())
+        self.layers.iter().all(LayerPlan::is_unchanged)
     }
 
     /// The share of parameters that stays, as planned.
@@ -167,34 +104,56 @@ impl Plan {
         self.after.parameters as f64 / self.before.parameters.max(1) as f64
     }
 
+    /// Indices of the layers that stay, ascending.
+    #[must_use]
+    pub fn kept_layers(&self) -> Vec<usize> {
+        self.layers.iter().filter(|layer| !layer.removed).map(|layer| layer.layer).collect()
+    }
+
     /// The specification of the model after surgery.
     ///
     /// # Errors
     /// [`PruningError::PlanMismatch`] when the plan was made for another model, or was edited into something that
-    /// cannot be cut: indices out of order or range, key/value groups of unequal size, a layer left without any head
-    /// or channel, layers that differ, or sizes that do not follow from the units.
+    /// cannot be cut: indices out of order or range, key/value groups of unequal size, experts of unequal width, fewer
+    /// experts than a token passes through, a layer left without any head or channel, or sizes that do not follow from
+    /// the units. [`PruningError::LoaderRule`] for a result that the loaders which the plan's layout names refuse.
     pub fn apply_to(&self, spec: &ModelSpec) -> Result<ModelSpec, PruningError> {
         expect("the version", self.version, PLAN_VERSION)?;
         expect("the number of layers", self.layers.len(), spec.layers.len())?;
         let mut pruned = spec.clone();
-        for (index, (plan, layer)) in self.layers.iter().zip(&mut pruned.layers).enumerate() {
+        pruned.layers.clear();
+        for (index, (plan, layer)) in self.layers.iter().zip(&spec.layers).enumerate() {
             expect(&format!("the index of layer {index}"), plan.layer, index)?;
-            check_selection(&format!("heads of layer {index}"), &plan.heads, layer.heads)?;
-            check_selection(&format!("ffn_channels of layer {index}"), &plan.ffn_channels, layer.ffn_size)?;
-            check_groups(index, &plan.heads, layer.kv_heads)?;
-            layer.heads = plan.heads.kept_count();
-            layer.ffn_size = plan.ffn_channels.kept_count();
+            pruned.layers.extend(plan.apply_to(layer, &self.constraints)?);
         }
-        if let Some(first) = pruned.layers.first() {
-            let (heads, channels) = (first.heads, first.ffn_size);
-            for (index, layer) in pruned.layers.iter().enumerate() {
-                expect(&format!("the number of heads kept in layer {index}"), layer.heads, heads)?;
-                expect(&format!("the number of channels kept in layer {index}"), layer.ffn_size, channels)?;
+        if pruned.layers.is_empty() {
+            return Err(mismatch("the list of layers that stay", "empty", "at least one layer"));
+        }
+        loaders::check(spec, &pruned, &self.storage, &self.constraints)?;
+        if self.constraints.lossless {
+            self.check_lossless()?;
+        }
+        expect("parameters before", self.before.parameters, Size::of(spec, &self.storage).parameters)?;
+        expect("parameters after", self.after.parameters, Size::of(&pruned, &self.storage).parameters)?;
+        Ok(pruned)
+    }
+
+    /// Channels of MXFP4 experts go in whole blocks, or their neighbours' codes would change.
+    fn check_lossless(&self) -> Result<(), PruningError> {
+        let block = constraints::channel_block(&self.constraints, &self.storage);
+        for layer in self.layers.iter().filter(|layer| !layer.removed) {
+            for entry in &layer.expert_channels {
+                if !entry.channels.is_in_blocks_of(block) {
+                    let what =
+                        format!("the removed channels of expert {} of layer {}", entry.expert, layer.layer);
+                    let expected = format!(
+                        "aligned groups of {block}, the block of MXFP4, or the constraint \"lossless\": false"
+                    );
+                    return Err(mismatch(what, "single channels", expected));
+                }
             }
         }
-        expect("parameters before", self.before.parameters, Size::of(spec, self.storage).parameters)?;
-        expect("parameters after", self.after.parameters, Size::of(&pruned, self.storage).parameters)?;
-        Ok(pruned)
+        Ok(())
     }
 }
 
@@ -202,48 +161,9 @@ fn expect<T: PartialEq + std::fmt::Display>(what: &str, found: T, expected: T) -
     if found == expected {
         return Ok(());
     }
-    Err(PruningError::PlanMismatch {
-        what: what.to_owned(),
-        found: found.to_string(),
-        expected: expected.to_string(),
-    })
+    Err(mismatch(what, found, expected))
 }
 
-fn check_selection(what: &str, selection: &Selection, count: usize) -> Result<(), PruningError> {
-    expect(&format!("the count of {what}"), selection.count, count)?;
-    let mismatch = |found: &str, expected: &str| PruningError::PlanMismatch {
-        what: format!("the removed list of {what}"),
-        found: found.to_owned(),
-        expected: expected.to_owned(),
-    };
-    if !selection.is_ascending_and_in_range() {
-        return Err(mismatch("out of order or range", &format!("ascending indices below {count}")));
-    }
-    if count > 0 && selection.kept_count() == 0 {
-        return Err(mismatch("everything", "at least one unit that stays"));
-    }
-    Ok(())
-}
-
-/// Every key/value head must keep the same number of query heads, or the survivors would read another head's keys.
-fn check_groups(layer: usize, heads: &Selection, kv_heads: usize) -> Result<(), PruningError> {
-    if heads.removed.is_empty() {
-        return Ok(());
-    }
-    let group = heads.count.checked_div(kv_heads).unwrap_or(0).max(1);
-    let mut kept = vec![0_usize; heads.count.div_ceil(group)];
-    for head in heads.kept() {
-        if let Some(count) = kept.get_mut(head / group) {
-            *count += 1;
-        }
-    }
-    let first = kept.first().copied().unwrap_or(0);
-    match kept.iter().position(|&count| count != first) {
-        None => Ok(()),
-        Some(other) => expect(
-            &format!("the number of heads kept in key/value group {other} of layer {layer}"),
-            kept.get(other).copied().unwrap_or(0),
-            first,
-        ),
-    }
+fn mismatch(what: impl Into<String>, found: impl ToString, expected: impl ToString) -> PruningError {
+    PruningError::PlanMismatch { what: what.into(), found: found.to_string(), expected: expected.to_string() }
 }

@@ -3,76 +3,94 @@
 use std::path::{Path, PathBuf};
 
 use espalier_components::{ScoringPolicy, Unit};
-use espalier_model::{Checkpoint, Model, Tokenizer};
+use espalier_kernels::Cpu;
+use espalier_model::{Checkpoint, Model};
 
 use crate::calibration::{Calibration, CalibrationRequest};
 use crate::error::PruningError;
-use crate::plan::{Constraints, Plan, PlanRequest, PolicyReference, plan};
-use crate::policy::score_units;
+use crate::plan::{Constraints, Plan, PlanRequest, PolicyReference, Target, plan, units};
+use crate::policy::{score_units, score_without_probes};
 use crate::progress::{Phase, Progress, step};
-use crate::size::StorageType;
+use crate::storage::StorageType;
 use crate::surgery::surgery;
-use crate::unit::check_supported;
 
 /// What a pruning is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PruneRequest {
-    /// The kinds that may go.
+    /// The kinds that may go; those with a count in the target need not be named again.
     pub units: Vec<Unit>,
-    /// The share of all parameters that may stay, in (0, 1].
-    pub keep: f64,
+    /// What is to stay.
+    pub target: Target,
     /// What else must hold.
     pub constraints: Constraints,
     /// The number format of the new checkpoint.
     pub storage: StorageType,
     /// Calibration texts.
     pub calibration_files: Vec<PathBuf>,
-    /// How much of them.
+    /// How much of them; the seed is the policy's too.
     pub calibration: CalibrationRequest,
+}
+
+/// Where the model comes from, should the policy want to see it at work.
+#[derive(Clone)]
+pub enum ModelSource<'a> {
+    /// The loaded form of the checkpoint.
+    Loaded(&'a Model),
+    /// To be loaded for this processor.
+    Load(Cpu),
 }
 
 /// Measures the model with the policy and makes a plan; nothing is written.
 ///
+/// A policy that needs no probes is asked at once: the weights are not loaded and no text is read.
+///
 /// # Errors
 /// See [`Calibration::draw`], [`score_units`] and [`plan`]; or [`PruningError::Cancelled`].
 pub fn derive_plan(
-    model: &Model,
-    tokenizer: &Tokenizer,
+    checkpoint: &Checkpoint,
+    model: &ModelSource<'_>,
     policy: &ScoringPolicy,
     request: &PruneRequest,
     progress: &mut dyn Progress,
 ) -> Result<Plan, PruningError> {
-    let spec = model.spec();
+    let spec = checkpoint.spec();
     // What can be refused at once is refused before minutes of calibration.
-    if !(request.keep > 0.0 && request.keep <= 1.0) {
-        return Err(PruningError::KeepOutOfRange { found: request.keep });
-    }
-    if request.units.is_empty() {
-        return Err(PruningError::NoUnits);
-    }
-    for &unit in &request.units {
-        check_supported(unit, spec)?;
-    }
-    step(progress, Phase::Load, 0, 1)?;
-    let calibration = Calibration::draw(&request.calibration_files, tokenizer, spec, &request.calibration)?;
-    step(progress, Phase::Load, 1, 1)?;
-    let scores = score_units(model, policy, &request.units, &calibration, progress)?;
+    let units = units(spec, &request.units, &request.target)?;
+    let seed = request.calibration.seed;
+    let (scores, calibration) = if policy.probes(&units)?.is_empty() {
+        (score_without_probes(spec, policy, &units, seed, progress)?, None)
+    } else {
+        step(progress, Phase::Load, 0, 1)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let calibration =
+            Calibration::draw(&request.calibration_files, &tokenizer, spec, &request.calibration)?;
+        let loaded;
+        let model = match model {
+            ModelSource::Loaded(model) => *model,
+            ModelSource::Load(cpu) => {
+                loaded = Model::load(checkpoint, cpu.clone())?;
+                &loaded
+            }
+        };
+        step(progress, Phase::Load, 1, 1)?;
+        (score_units(model, policy, &units, &calibration, progress)?, Some(calibration.record))
+    };
     step(progress, Phase::Plan, 0, 1)?;
     let identity = policy.identity();
     let plan = plan(
         &scores,
         spec,
         &PlanRequest {
-            keep: request.keep,
-            units: request.units.clone(),
+            target: request.target.clone(),
+            units,
             constraints: request.constraints,
-            storage: request.storage,
+            storage: request.storage.of(checkpoint),
             policy: Some(PolicyReference {
                 name: identity.name.clone(),
                 version: identity.version.clone(),
                 digest: policy.component().digest(),
             }),
-            calibration: Some(calibration.record),
+            calibration,
         },
     )?;
     step(progress, Phase::Plan, 1, 1)?;
@@ -81,13 +99,11 @@ pub fn derive_plan(
 
 /// Plans and cuts: writes the smaller model to the new directory `output` and returns the plan.
 ///
-/// `model` is the loaded form of `checkpoint`.
-///
 /// # Errors
 /// See [`derive_plan`] and [`surgery`]. The output does not exist then.
 pub fn prune(
     checkpoint: &Checkpoint,
-    model: &Model,
+    model: &ModelSource<'_>,
     policy: &ScoringPolicy,
     request: &PruneRequest,
     output: &Path,
@@ -96,7 +112,7 @@ pub fn prune(
     if output.symlink_metadata().is_ok() {
         return Err(PruningError::OutputExists { path: output.to_owned() });
     }
-    let plan = derive_plan(model, &checkpoint.tokenizer()?, policy, request, progress)?;
+    let plan = derive_plan(checkpoint, model, policy, request, progress)?;
     surgery(&plan, checkpoint, output, progress)?;
     Ok(plan)
 }

@@ -1,33 +1,53 @@
 //! Applying a plan to a checkpoint, tensor by tensor.
 //!
-//! A query head takes its rows of the query projection (and bias) and its columns of the output projection; a channel
-//! takes its rows of gate and up and its column of down. Everything else is copied. Values are decoded to f32 row by
-//! row and written in the plan's storage type, so memory holds one result tensor at a time.
+//! A query head takes its rows of the query projection (and bias), its sink and its columns of the output projection; a
+//! key/value group its heads and its rows of the key and value projections; a channel its rows of gate and up and its
+//! column of down; an expert its matrices, biases and row of the router. Everything else is copied. What keeps its number
+//! format keeps its bytes, MXFP4 included; only single channels of MXFP4 experts need a second quantisation of the down
+//! projection, whose error is reported.
 //!
-//! The output directory appears at once and complete, under a temporary name beside it until then: an interrupted
+//! Tensors are written part by part, so memory holds a fixed buffer or the matrices of one expert, whatever the model's
+//! size. The output directory appears at once and complete, under a temporary name beside it until then: an interrupted
 //! surgery leaves nothing that looks finished.
 
+mod copy;
 mod cut;
 mod provenance;
+mod requantization;
+mod staging;
 
+use std::ops::Range;
 use std::path::Path;
 
-use espalier_kernels::WeightFormat;
-use espalier_model::{Checkpoint, ModelError, ModelSpec, TensorPlan, write_hugging_face};
+use espalier_model::{
+    Checkpoint, ModelError, ModelSpec, Shapes, TensorBytes, TensorPlan, write_hugging_face_in_parts,
+};
 
+use self::copy::copy;
 use self::cut::Cut;
 pub use self::provenance::{PROVENANCE_FILE, Provenance, Source};
+use self::requantization::Requantization;
+pub use self::requantization::Requantized;
+use self::staging::Staging;
 use crate::disk::check_free_space;
 use crate::error::PruningError;
-use crate::plan::Plan;
+use crate::plan::{Layout, Plan};
 use crate::progress::{Phase, Progress, step};
-use crate::size::{Size, StorageType};
 
 /// Room beyond the weights for the header, the tokenizer and the configuration.
 const OTHER_FILES_BYTES: u64 = 32 << 20;
 
+/// What surgery left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surgery {
+    /// The new model's specification.
+    pub spec: ModelSpec,
+    /// What was quantised a second time, if anything was.
+    pub requantized: Option<Requantized>,
+}
+
 /// Writes `checkpoint` without the plan's units to the new directory `output`, in HF's layout, with the plan and its
-/// provenance in [`PROVENANCE_FILE`] beside the model. Returns the specification of what was written.
+/// provenance in [`PROVENANCE_FILE`] beside the model.
 ///
 /// # Errors
 /// A plan that does not fit, an output that exists, too little disk, unreadable or malformed tensors, or
@@ -37,33 +57,33 @@ pub fn surgery(
     checkpoint: &Checkpoint,
     output: &Path,
     progress: &mut dyn Progress,
-) -> Result<ModelSpec, PruningError> {
+) -> Result<Surgery, PruningError> {
     let spec = checkpoint.spec();
     let pruned = plan.apply_to(spec)?;
     if output.symlink_metadata().is_ok() {
         return Err(PruningError::OutputExists { path: output.to_owned() });
     }
-    check_free_space(output, Size::of(&pruned, plan.storage).bytes + OTHER_FILES_BYTES)?;
+    check_free_space(output, plan.storage.bytes(&pruned) + OTHER_FILES_BYTES)?;
 
-    let tensors: Vec<TensorPlan> = pruned
-        .tensors()
-        .into_iter()
-        .map(|tensor| TensorPlan {
-            name: tensor.name,
-            format: weight_format(plan.storage),
-            shape: tensor.shape,
-        })
-        .collect();
+    let tensors = pruned.tensors().into_iter().map(|tensor| TensorPlan {
+        format: plan.storage.format_of(&tensor),
+        name: tensor.name,
+        shape: tensor.shape,
+    });
+    let tensors: Vec<TensorPlan> = tensors.collect();
+    let kept_layers = plan.kept_layers();
     let tokenizer_files = checkpoint.tokenizer_files()?;
     let staging = Staging::beside(output)?;
     let total = tensors.len();
     let mut done = 0;
     let mut stopped = None;
+    let mut requantization = Requantization::default();
     step(progress, Phase::Surgery, done, total)?;
-    let mut produce = |tensor: &TensorPlan| -> Result<Vec<u8>, ModelError> {
-        let cut = Cut::of(&tensor.name, plan, spec.head_dim);
-        let result = cut.apply(checkpoint, tensor).and_then(|bytes| {
-            done += 1;
+    let mut produce = |tensor: &TensorPlan, part: Range<usize>| -> Result<TensorBytes, ModelError> {
+        let is_last = Some(&part.end) == tensor.shape.first();
+        let cut = Cut::of(&tensor.name, plan, &kept_layers, spec);
+        let result = copy(&cut, checkpoint, tensor, part, &mut requantization).and_then(|bytes| {
+            done += usize::from(is_last);
             step(progress, Phase::Surgery, done, total).map(|()| bytes)
         });
         result.map_err(|error| match error {
@@ -75,55 +95,19 @@ pub fn surgery(
             }
         })
     };
-    let written = write_hugging_face(&staging.model(), &pruned, &tokenizer_files, &tensors, &mut produce);
+    let shapes = match plan.constraints.layout {
+        Layout::Portable => Shapes::Uniform,
+        Layout::Espalier => Shapes::PerLayer,
+    };
+    let model = staging.model();
+    let written =
+        write_hugging_face_in_parts(&model, &pruned, &tokenizer_files, &tensors, shapes, &mut produce);
     if let Some(error) = stopped {
         return Err(error);
     }
     written?;
-    Provenance::new(plan, checkpoint).write(&staging.model())?;
+    let requantized = requantization.result();
+    Provenance::new(plan, checkpoint, requantized).write(&model)?;
     staging.publish(output)?;
-    Ok(pruned)
-}
-
-const fn weight_format(storage: StorageType) -> WeightFormat {
-    match storage {
-        StorageType::Bf16 => WeightFormat::Bf16,
-        StorageType::F16 => WeightFormat::F16,
-        StorageType::F32 => WeightFormat::F32,
-    }
-}
-
-/// A temporary directory beside the output (same file system, so that the last step is a rename); removed when dropped.
-struct Staging {
-    directory: tempfile::TempDir,
-}
-
-impl Staging {
-    fn beside(output: &Path) -> Result<Self, PruningError> {
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(parent).map_err(PruningError::file("create", parent))?;
-        let directory = tempfile::Builder::new()
-            .prefix(".espalier-surgery-")
-            .tempdir_in(parent)
-            .map_err(PruningError::file("create a temporary directory in", parent))?;
-        Ok(Self { directory })
-    }
-
-    fn model(&self) -> std::path::PathBuf {
-        self.directory.path().join("model")
-    }
-
-    /// Gives the finished model its name and makes the name durable.
-    fn publish(self, output: &Path) -> Result<(), PruningError> {
-        std::fs::rename(self.model(), output)
-            .map_err(PruningError::file("rename the finished model to", output))?;
-        if let Some(parent) = self.directory.path().parent() {
-            let directory = std::fs::File::open(parent).map_err(PruningError::file("open", parent))?;
-            directory.sync_all().map_err(PruningError::file("sync", parent))?;
-        }
-        Ok(())
-    }
+    Ok(Surgery { spec: pruned, requantized })
 }

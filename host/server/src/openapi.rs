@@ -324,11 +324,19 @@ fn schemas() -> Value {
             "properties": {
                 "kind": {"const": "prune"}, "model": text, "variant": {"type": "string", "default": "original"},
                 "policy": text,
-                "units": {"type": "array", "items": {"enum": ["head", "ffn-channel"]}, "minItems": 1},
+                "units": {
+                    "type": "array", "minItems": 1,
+                    "items": {"enum": ["layer", "head", "kv-group", "ffn-channel", "expert", "expert-channel"]},
+                },
                 "keep": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                "counts": {
+                    "type": "object",
+                    "description": "How many units of a kind stay, whatever the share: {\"expert\": 24}.",
+                },
                 "calibration": {"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]},
                 "windows": count, "window_tokens": count, "seed": count,
-                "constraints": {"type": "object"}, "dtype": text, "out": text,
+                "constraints": {"type": "object"},
+                "dtype": {"enum": ["source", "bf16", "f16", "f32"], "default": "source"}, "out": text,
                 "load_as": {"type": "string", "description": "Load the result as this variant of the model."},
             },
             "required": ["kind", "model", "policy", "units", "keep", "calibration", "out"],

@@ -7,7 +7,8 @@
 //! s_c = sqrt( Σ_sequences ( 1/T · Σ_t |a_t,c| )² )
 //! ```
 //!
-//! and the score of a head is the Euclidean norm of s over the head's channels. This is Minitron's statistic
+//! and the score of a head is the Euclidean norm of s over the head's channels, that of a key/value group the sum over its
+//! heads. This is Minitron's statistic
 //! (Muralidharan et al., "Compact Language Models via Pruning and Knowledge Distillation", arXiv 2407.14679, §2.2),
 //! in the form of NVIDIA's Model Optimizer (`mcore_minitron.py`). Heads should be ranked inside their KV group.
 
@@ -29,10 +30,12 @@ impl Guest for ActivationNorm {
             identity: Identity {
                 name: env!("CARGO_PKG_NAME").to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                summary: "Norm of the mean activation of heads and FFN channels (Minitron)".to_owned(),
+                summary: "Norm of the mean activation of heads, key/value groups and FFN channels (Minitron)"
+                    .to_owned(),
             },
             units: vec![
                 ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput] },
+                ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput] },
                 ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation] },
             ],
         }
@@ -50,7 +53,9 @@ struct Pass {
 
 impl GuestJob for Pass {
     fn begin(shape: ModelShape, units: Vec<Unit>) -> Result<Job, String> {
-        let probes = units.into_iter().map(probe).collect::<Result<_, _>>()?;
+        let mut probes: Vec<Probe> = units.into_iter().map(probe).collect::<Result<_, _>>()?;
+        probes.sort_unstable();
+        probes.dedup();
         Ok(Job::new(Self { shape, probes, sums: RefCell::default() }))
     }
 
@@ -72,18 +77,27 @@ impl GuestJob for Pass {
         let sum =
             sums.get(&(layer, probe(unit)?)).ok_or_else(|| format!("layer {layer} was never observed"))?;
         let norms = sum.square_root();
-        let scores = match unit {
-            Unit::Head => norms.grouped_l2_norm(self.shape.head_dim).map_err(text)?,
-            _ => norms,
-        };
-        Ok(scores.read().map_err(text)?.into_iter().map(f64::from).collect())
+        if unit == Unit::FfnChannel {
+            return values(&norms);
+        }
+        let heads = values(&norms.grouped_l2_norm(self.shape.head_dim).map_err(text)?)?;
+        if unit == Unit::Head {
+            return Ok(heads);
+        }
+        let groups = self.shape.layers.get(layer as usize).map_or(0, |layer| layer.kv_heads as usize);
+        let heads_per_group = heads.len().checked_div(groups).unwrap_or(0).max(1);
+        Ok(heads.chunks(heads_per_group).map(|group| group.iter().sum()).collect())
     }
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f64>, String> {
+    Ok(tensor.read().map_err(text)?.into_iter().map(f64::from).collect())
 }
 
 /// What a unit is scored by.
 fn probe(unit: Unit) -> Result<Probe, String> {
     match unit {
-        Unit::Head => Ok(Probe::HeadOutput),
+        Unit::Head | Unit::KvGroup => Ok(Probe::HeadOutput),
         Unit::FfnChannel => Ok(Probe::FfnActivation),
         other => Err(format!("units of the kind {other:?} are not scored")),
     }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use espalier_kernels::Cpu;
-use espalier_model::{Checkpoint, Model};
+use espalier_model::Checkpoint;
 use espalier_pruning::{
-    CalibrationRequest, Constraints, Phase, Plan, Progress, PruneRequest, Selection, StorageType, Unit,
-    derive_plan, surgery,
+    CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan, Progress, PruneRequest,
+    StorageType, Surgery, Target, Unit, derive_plan, surgery,
 };
 
 use crate::component_file;
@@ -24,14 +24,20 @@ pub(crate) struct Args {
     /// The scoring policy: a component file, or the name of a built one.
     #[arg(long, value_name = "NAME", required_unless_present = "plan")]
     policy: Option<String>,
-    /// The kinds of units that may go: head, ffn-channel.
-    #[arg(long, value_delimiter = ',', required_unless_present = "plan")]
+    /// The kinds of units that may go: layer, head, kv-group, ffn-channel, expert, expert-channel.
+    #[arg(long, value_delimiter = ',', value_name = "KIND", required_unless_present_any = ["plan", "keep_count"])]
     units: Vec<Unit>,
     /// The share of all parameters that may stay, above 0 and at most 1.
-    #[arg(long, required_unless_present = "plan")]
+    #[arg(long, required_unless_present_any = ["plan", "keep_count"])]
     keep: Option<f64>,
+    /// How many units of a kind stay: layers in all; experts, heads, groups and channels in each layer; channels in each
+    /// expert. Several allowed: `expert=24,head=56`. One count for each layer (`expert=24:24:20`) needs
+    /// `--layout espalier`.
+    #[arg(long, value_delimiter = ',', value_name = "KIND=N", value_parser = keep_count)]
+    keep_count: Vec<(Unit, Count)>,
     /// Cut by this plan, as --plan-only printed it or as it was edited since, instead of making one.
-    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["policy", "units", "keep", "plan_only"])]
+    #[arg(long, value_name = "FILE.json",
+          conflicts_with_all = ["policy", "units", "keep", "keep_count", "plan_only", "dtype", "layout", "requantize"])]
     plan: Option<PathBuf>,
     /// The new checkpoint's directory; must not exist yet.
     #[arg(long, value_name = "DIR", required_unless_present = "plan_only")]
@@ -45,14 +51,21 @@ pub(crate) struct Args {
     /// Tokens in a calibration window.
     #[arg(long, value_name = "N", default_value_t = CalibrationRequest::default().window_tokens)]
     window_tokens: usize,
-    /// Makes the draw of calibration windows repeatable.
+    /// Makes the draw of calibration windows repeatable, and a policy that draws at random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The channels kept are a multiple of this.
     #[arg(long, value_name = "N", default_value_t = Constraints::default().ffn_channel_multiple)]
     ffn_channel_multiple: usize,
-    /// Number format of the new checkpoint: bf16, f16 or f32.
-    #[arg(long, default_value = "bf16", value_parser = storage_type)]
+    /// Choose the channels of MXFP4 experts one by one instead of in aligned groups of 32, and quantise what is left of
+    /// their down projections again.
+    #[arg(long)]
+    requantize: bool,
+    /// Who is to load the result: portable (HF transformers, vLLM and llama.cpp too) or espalier (nobody else).
+    #[arg(long, default_value = "portable", value_parser = layout)]
+    layout: Layout,
+    /// Number format of the new checkpoint: source (as before, MXFP4 included), bf16, f16 or f32.
+    #[arg(long, visible_alias = "storage", default_value = "source", value_parser = storage_type)]
     dtype: StorageType,
     /// Print the plan as JSON and cut nothing.
     #[arg(long, conflicts_with = "out")]
@@ -65,7 +78,25 @@ pub(crate) struct Args {
 /// `--dtype`.
 fn storage_type(name: &str) -> Result<StorageType, String> {
     StorageType::parse(name)
-        .ok_or_else(|| format!("\"{name}\" is not a number format; expected bf16, f16 or f32"))
+        .ok_or_else(|| format!("\"{name}\" is not a number format; expected source, bf16, f16 or f32"))
+}
+
+/// `--layout`.
+fn layout(name: &str) -> Result<Layout, String> {
+    Layout::parse(name).ok_or_else(|| format!("\"{name}\" is not a layout; expected portable or espalier"))
+}
+
+/// `--keep-count`.
+fn keep_count(text: &str) -> Result<(Unit, Count), String> {
+    let expected =
+        || format!("\"{text}\" is not a count; expected KIND=N, or KIND=N:N:… with one count for each layer");
+    let (unit, counts) = text.split_once('=').ok_or_else(expected)?;
+    let unit: Unit = unit.parse().map_err(|error| format!("{error}"))?;
+    let counts: Result<Vec<usize>, _> = counts.split(':').map(str::parse).collect();
+    match counts.map_err(|_| expected())?.as_slice() {
+        [count] => Ok((unit, Count::Uniform(*count))),
+        counts => Ok((unit, Count::PerLayer(counts.to_vec()))),
+    }
 }
 
 /// Runs `prune`.
@@ -87,9 +118,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut out = stdout().lock();
     match &args.out {
         Some(directory) => {
-            surgery(&plan, &checkpoint, directory, &mut progress)?;
+            let done = surgery(&plan, &checkpoint, directory, &mut progress)?;
             bar.clear();
-            write!(out, "{}", summary(&plan))?;
+            write!(out, "{}", summary(&plan, &checkpoint, &done))?;
             writeln!(out, "written to {}", directory.display())?;
         }
         None => {
@@ -102,9 +133,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Calibrates and plans; refuses an output that exists before minutes of calibration.
 fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) -> Result<Plan> {
-    let (Some(policy), Some(keep)) = (&args.policy, args.keep) else {
-        bail!("--policy and --keep are missing; expected both, or --plan");
-    };
+    let Some(policy) = &args.policy else { bail!("--policy is missing; expected it, or --plan") };
+    let mut target = Target { keep: args.keep, ..Target::default() };
+    for (unit, count) in &args.keep_count {
+        let again = target.counts.insert(*unit, count.clone());
+        ensure!(again.is_none(), "--keep-count names {unit} twice; expected each kind once");
+    }
     if let Some(out) = &args.out {
         ensure!(
             out.symlink_metadata().is_err(),
@@ -113,12 +147,13 @@ fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) 
         );
     }
     let policy = component_file::scoring_policy(policy)?;
-    let model = Model::load(checkpoint, Cpu::new(args.threads)?)?;
     let request = PruneRequest {
         units: args.units.clone(),
-        keep,
+        target,
         constraints: Constraints {
             ffn_channel_multiple: args.ffn_channel_multiple,
+            lossless: !args.requantize,
+            layout: args.layout,
             ..Constraints::default()
         },
         storage: args.dtype,
@@ -129,25 +164,38 @@ fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) 
             seed: args.seed,
         },
     };
-    Ok(derive_plan(&model, &checkpoint.tokenizer()?, &policy, &request, progress)?)
+    let model = ModelSource::Load(Cpu::new(args.threads)?);
+    Ok(derive_plan(checkpoint, &model, &policy, &request, progress)?)
 }
 
-/// What a plan does, in a few lines.
-fn summary(plan: &Plan) -> String {
+/// What was done, in a few lines.
+fn summary(plan: &Plan, checkpoint: &Checkpoint, done: &Surgery) -> String {
     let line = |what: &str, before: u64, after: u64| {
         let share = after as f64 / before.max(1) as f64 * 100.0;
-        format!("{what:<18} {before:>16} -> {after:>16}  ({share:.1} %)\n")
+        format!("{what:<20} {before:>16} -> {after:>16}  ({share:.1} %)\n")
     };
     let (before, after) = (&plan.before, &plan.after);
     let mut text = line("parameters", before.parameters, after.parameters);
-    text += &line(&format!("bytes in {}", plan.storage.name()), before.bytes, after.bytes);
+    text += &line("active parameters", before.active_parameters, after.active_parameters);
+    text += &line("bytes", before.bytes, after.bytes);
     text += &line("FLOPs per token", before.flops_per_token, after.flops_per_token);
-    if let Some(layer) = plan.layers.first() {
-        let count = |selection: &Selection| (selection.count as u64, selection.kept_count() as u64);
-        let ((heads, heads_kept), (channels, channels_kept)) =
-            (count(&layer.heads), count(&layer.ffn_channels));
-        text += &line("heads per layer", heads, heads_kept);
-        text += &line("channels per layer", channels, channels_kept);
+    let (old, new) = (checkpoint.spec(), &done.spec);
+    text += &line("layers", old.layers.len() as u64, new.layers.len() as u64);
+    if let (Some(old), Some(new)) = (old.layers.first(), new.layers.first()) {
+        let mut count =
+            |what: &str, before: usize, after: usize| text += &line(what, before as u64, after as u64);
+        count("heads", old.heads, new.heads);
+        count("key/value groups", old.kv_heads, new.kv_heads);
+        if let (Some(old), Some(new)) = (old.experts, new.experts) {
+            count("experts", old.count, new.count);
+        }
+        count("channels", old.ffn_size, new.ffn_size);
+    }
+    if let Some(requantized) = done.requantized {
+        text += &format!(
+            "requantised          {} tensors, relative RMS error {:.4}\n",
+            requantized.tensors, requantized.relative_rms_error
+        );
     }
     text
 }

@@ -9,7 +9,11 @@ use crate::bindings::interfaces::calibration::{Host, HostTraces as HostTracesMet
 use crate::bindings::interfaces::types::{Error, Probe as GuestProbe};
 use crate::context::{Context, HostTensor, HostTraces};
 
-impl Host for Context {}
+impl Host for Context {
+    fn seed(&mut self) -> wasmtime::Result<u64> {
+        self.host_call(|context| Ok(context.seed))
+    }
+}
 
 impl HostTracesMethods for Context {
     fn tokens(&mut self, of: Resource<HostTraces>) -> wasmtime::Result<u32> {

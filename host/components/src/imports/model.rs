@@ -3,7 +3,7 @@
 use crate::bindings::interfaces::model::{Host, LayerShape, ModelShape};
 use crate::bindings::interfaces::types::{Error, Unit as GuestUnit};
 use crate::context::Context;
-use crate::{ModelFacts, Unit};
+use crate::{LayerFacts, ModelFacts, Unit};
 
 impl Host for Context {
     fn shape(&mut self) -> wasmtime::Result<ModelShape> {
@@ -13,22 +13,34 @@ impl Host for Context {
         })
     }
 
+    fn unit_count(&mut self, layer: u32, unit: GuestUnit) -> wasmtime::Result<Result<u32, Error>> {
+        self.host_call(|context| Ok(context.of_units(layer, unit, LayerFacts::units)))
+    }
+
     fn parameters_per_unit(&mut self, layer: u32, unit: GuestUnit) -> wasmtime::Result<Result<u64, Error>> {
-        self.host_call(|context| {
-            let Some(facts) = &context.facts else {
-                return Ok(Err(Error::Unavailable("there is no model in this call".to_owned())));
-            };
-            let layers = facts.layers.len();
-            let unit = Unit::from(unit);
-            Ok(match usize::try_from(layer).ok().and_then(|layer| facts.layers.get(layer)) {
-                None => Err(Error::InvalidArgument(format!("layer {layer} of a model with {layers} layers"))),
-                Some(found) => found
-                    .parameters_per_unit
-                    .get(&unit)
-                    .copied()
-                    .ok_or_else(|| Error::Unavailable(format!("layer {layer} has no unit \"{unit}\""))),
-            })
-        })
+        let parameters = |layer: &LayerFacts, unit: Unit| layer.parameters_per_unit.get(&unit).copied();
+        self.host_call(|context| Ok(context.of_units(layer, unit, parameters)))
+    }
+}
+
+impl Context {
+    /// What `ask` says of the units of one kind in one layer, or why there is no answer.
+    fn of_units<T>(
+        &self,
+        layer: u32,
+        unit: GuestUnit,
+        ask: impl FnOnce(&LayerFacts, Unit) -> Option<T>,
+    ) -> Result<T, Error> {
+        let Some(facts) = &self.facts else {
+            return Err(Error::Unavailable("there is no model in this call".to_owned()));
+        };
+        let unit = Unit::from(unit);
+        let found = usize::try_from(layer).ok().and_then(|layer| facts.layers.get(layer));
+        let layers = facts.layers.len();
+        let found = found.ok_or_else(|| {
+            Error::InvalidArgument(format!("layer {layer} of a model with {layers} layers"))
+        })?;
+        ask(found, unit).ok_or_else(|| Error::Unavailable(format!("layer {layer} has no unit \"{unit}\"")))
     }
 }
 

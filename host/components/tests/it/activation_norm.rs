@@ -43,7 +43,7 @@ fn assert_close(found: &[f64], expected: &[f64]) {
 fn scores_are_those_of_the_formula() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let mut job = policy.begin(facts("llama"), &[Unit::Head, Unit::FfnChannel]).unwrap();
+    let mut job = policy.begin(facts("llama"), &[Unit::Head, Unit::KvGroup, Unit::FfnChannel], 0).unwrap();
     let lengths = [5, 17, 1];
     let sequence = |layer: u32, columns: usize| -> Vec<(usize, Vec<f32>)> {
         let seed = |index: usize| layer * 100 + u32::try_from(index * columns).unwrap();
@@ -62,6 +62,8 @@ fn scores_are_those_of_the_formula() {
             .map(|head| head.iter().map(|norm| norm * norm).sum::<f64>().sqrt())
             .collect();
         assert_close(&job.scores(layer as usize, Unit::Head).unwrap(), &heads);
+        let groups: Vec<f64> = heads.chunks(2).map(|group| group.iter().sum()).collect();
+        assert_close(&job.scores(layer as usize, Unit::KvGroup).unwrap(), &groups);
         let channels = channel_norms(&sequence(layer, 6), 6);
         assert_close(&job.scores(layer as usize, Unit::FfnChannel).unwrap(), &channels);
     }
@@ -76,11 +78,12 @@ fn only_the_probes_of_the_wanted_units_are_asked_for() {
         policy.units(),
         [
             ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput] },
+            ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput] },
             ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation] },
         ]
     );
     assert_eq!(policy.probes(&[Unit::FfnChannel]).unwrap(), [Probe::FfnActivation]);
-    let mut job = policy.begin(facts("llama"), &[Unit::Head]).unwrap();
+    let mut job = policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
     job.observe(0, &[trace(Probe::HeadOutput, 1, &[1.0; 8])]).unwrap();
     assert_close(&job.scores(0, Unit::Head).unwrap(), &[std::f64::consts::SQRT_2; 4]);
 }
@@ -89,12 +92,12 @@ fn only_the_probes_of_the_wanted_units_are_asked_for() {
 fn what_it_cannot_do_is_said() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let error = policy.begin(facts("llama"), &[Unit::Expert]).err().unwrap();
+    let error = policy.begin(facts("llama"), &[Unit::Expert], 0).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "activation-norm@0.1.0 does not score the unit \"expert\", it scores head, ffn-channel"
+        "activation-norm@0.1.0 does not score the unit \"expert\", it scores head, kv-group, ffn-channel"
     );
-    let mut job = policy.begin(facts("llama"), &[Unit::Head]).unwrap();
+    let mut job = policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
     let error = job.observe(0, &[trace(Probe::FfnActivation, 1, &[1.0; 6])]).unwrap_err();
     assert!(
         matches!(&error, ComponentError::Guest { message, .. } if message.contains("head-output")),
@@ -112,7 +115,7 @@ fn what_it_cannot_do_is_said() {
 fn jobs_do_not_see_each_other() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let begin = || policy.begin(facts("llama"), &[Unit::Head]).unwrap();
+    let begin = || policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
     let (mut one, mut two) = (begin(), begin());
     one.observe(0, &[trace(Probe::HeadOutput, 1, &[3.0; 8])]).unwrap();
     two.observe(0, &[trace(Probe::HeadOutput, 1, &[4.0; 8])]).unwrap();

@@ -12,7 +12,7 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 10] = [
+const GUESTS: [(&str, &str); 11] = [
     ("activation-norm", "activation_norm.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
@@ -23,6 +23,7 @@ const GUESTS: [(&str, &str); 10] = [
     ("fixture-wrong-world", "worlds.rs"),
     ("least-busy", "least_busy.rs"),
     ("perplexity", "perplexity.rs"),
+    ("random", "random.rs"),
 ];
 
 /// The folder of the built guests.
@@ -65,7 +66,8 @@ pub(crate) fn metric(host: &Host, name: &str) -> EvaluationMetric {
 /// A model of two layers with four heads of two channels and six FFN channels.
 pub(crate) fn facts(architecture: &str) -> Arc<ModelFacts> {
     let parameters = BTreeMap::from([(Unit::Head, 64), (Unit::FfnChannel, 24)]);
-    let layer = LayerFacts { heads: 4, kv_heads: 2, ffn_size: 6, parameters_per_unit: parameters };
+    let layer =
+        LayerFacts { heads: 4, kv_heads: 2, ffn_size: 6, experts: 0, parameters_per_unit: parameters };
     Arc::new(ModelFacts {
         architecture: architecture.to_owned(),
         hidden_size: 8,

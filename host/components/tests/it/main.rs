@@ -8,5 +8,6 @@ mod hostile_policies;
 mod hostile_routers;
 mod least_busy;
 mod perplexity;
+mod random;
 mod restarts;
 mod worlds;

@@ -1,12 +1,13 @@
 //! What a job is asked to do: the bodies of the admin API's job requests, validated as they are parsed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::calibration::CalibrationRequest;
-use crate::plan::Constraints;
-use crate::size::StorageType;
+use crate::plan::{Constraints, Count, Target};
+use crate::storage::StorageType;
 use espalier_components::Unit;
 
 /// A request, told apart by its field `kind`.
@@ -46,6 +47,9 @@ pub struct PruneJob {
     pub units: Vec<Unit>,
     /// The share of all parameters that may stay, in (0, 1].
     pub keep: f64,
+    /// How many units of a kind stay, whatever the share; those kinds need not be among `units`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<Unit, Count>,
     /// Calibration text: one path or a list.
     #[serde(deserialize_with = "one_or_many")]
     pub calibration: Vec<PathBuf>,
@@ -72,6 +76,12 @@ pub struct PruneJob {
 }
 
 impl PruneJob {
+    /// What is to stay.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target { keep: Some(self.keep), counts: self.counts.clone() }
+    }
+
     /// The calibration part.
     #[must_use]
     pub const fn calibration_request(&self) -> CalibrationRequest {

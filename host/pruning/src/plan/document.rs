@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::{PLAN_VERSION, Plan};
@@ -22,11 +22,17 @@ impl Plan {
     /// # Errors
     /// [`PruningError::Json`] for a document of another form, [`PruningError::PlanMismatch`] for another version.
     pub fn from_json(text: &str) -> Result<Self, PruningError> {
-        let plan: Self = serde_json::from_str(text)
-            .map_err(|source| PruningError::Json { what: "the plan".to_owned(), source })?;
-        super::expect("the version", plan.version, PLAN_VERSION)?;
-        Ok(plan)
+        let invalid = |source| PruningError::Json { what: "the plan".to_owned(), source };
+        // The version first: a document of another version has other fields.
+        let Versioned { version } = serde_json::from_str(text).map_err(invalid)?;
+        super::expect("the version", version, PLAN_VERSION)?;
+        serde_json::from_str(text).map_err(invalid)
     }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// JSON indented by two spaces, lists on one line.

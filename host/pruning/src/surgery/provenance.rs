@@ -5,6 +5,7 @@ use std::path::Path;
 use espalier_model::Checkpoint;
 use serde::{Deserialize, Serialize};
 
+use super::requantization::Requantized;
 use crate::error::PruningError;
 use crate::plan::{Plan, reviewable_json};
 
@@ -18,6 +19,9 @@ pub struct Provenance {
     pub generator: String,
     /// What it was made from.
     pub source: Source,
+    /// What was quantised a second time, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requantized: Option<Requantized>,
     /// What was done to it.
     pub plan: Plan,
 }
@@ -34,7 +38,7 @@ pub struct Source {
 }
 
 impl Provenance {
-    pub(super) fn new(plan: &Plan, checkpoint: &Checkpoint) -> Self {
+    pub(super) fn new(plan: &Plan, checkpoint: &Checkpoint, requantized: Option<Requantized>) -> Self {
         let path = checkpoint.path();
         Self {
             generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -43,6 +47,7 @@ impl Provenance {
                 format: checkpoint.format().to_string(),
                 tensor_bytes: checkpoint.tensors().map(|tensor| tensor.byte_len() as u64).sum(),
             },
+            requantized,
             plan: plan.clone(),
         }
     }

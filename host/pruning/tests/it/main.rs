@@ -7,9 +7,12 @@
 )]
 
 mod calibrating;
+mod gpt_oss_surgery;
 mod jobs;
+mod mixtures;
 mod models;
 mod plan_document;
 mod planning;
+mod room;
 mod specs;
 mod surgery;

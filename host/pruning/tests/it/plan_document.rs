@@ -1,7 +1,7 @@
 //! The plan as a file that people review and change.
 
 use espalier_model::ModelSpec;
-use espalier_pruning::{Plan, Scores, StorageType, Unit, plan};
+use espalier_pruning::{NumberFormat, Plan, Scores, Storage, Unit, plan};
 
 use crate::specs::{llama, request, scores, smollm2};
 
@@ -44,8 +44,8 @@ fn a_plan_for_another_model_is_refused() {
 
 #[test]
 fn an_edit_that_cannot_be_cut_is_refused() {
-    let spec = llama(1, 64, 8, 2, 64);
-    let whole = Plan::unchanged(&spec, StorageType::F32);
+    let spec = llama(1, 96, 8, 2, 64);
+    let whole = Plan::unchanged(&spec, Storage::uniform(NumberFormat::F32));
     let refusal = |change: fn(&mut Plan)| {
         let mut edited = whole.clone();
         change(&mut edited);
@@ -56,8 +56,8 @@ fn an_edit_that_cannot_be_cut_is_refused() {
             (|plan: &mut Plan| plan.layers[0].heads.removed = vec![1, 1]) as fn(&mut Plan),
             "out of order or range",
         ),
-        (|plan| plan.layers[0].ffn_channels.removed = vec![64], "out of order or range"),
-        (|plan| plan.layers[0].ffn_channels.removed = (0..64).collect(), "everything"),
+        (|plan| plan.layers[0].ffn_channels.as_mut().unwrap().removed = vec![64], "out of order or range"),
+        (|plan| plan.layers[0].ffn_channels.as_mut().unwrap().removed = (0..64).collect(), "everything"),
         (
             |plan| plan.layers[0].heads.removed = vec![0],
             "heads kept in key/value group 1 of layer 0 is 4; expected 3",
@@ -76,8 +76,8 @@ fn a_document_of_another_form_or_version_is_refused() {
         Plan::from_json("{}").unwrap_err().to_string().starts_with("the plan is not valid: missing field")
     );
     let spec = llama(1, 64, 8, 2, 64);
-    let mut plan = Plan::unchanged(&spec, StorageType::F32);
-    plan.version = 2;
+    let mut plan = Plan::unchanged(&spec, Storage::uniform(NumberFormat::F32));
+    plan.version = 1;
     let error = Plan::from_json(&plan.to_json().unwrap()).unwrap_err().to_string();
-    assert_eq!(error, "the plan does not fit the model: the version is 2; expected 1");
+    assert_eq!(error, "the plan does not fit the model: the version is 1; expected 2");
 }

@@ -8,7 +8,9 @@ use espalier_components::Deployments;
 use espalier_engine::Registry;
 use espalier_evaluation::{AgreementRequest, EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_model::Checkpoint;
-use espalier_pruning::{EvaluateJob, JobRequest, JobRunner, Phase, Progress, PruneJob, PruneRequest, prune};
+use espalier_pruning::{
+    EvaluateJob, JobRequest, JobRunner, ModelSource, Phase, Progress, PruneJob, PruneRequest, prune,
+};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
@@ -45,14 +47,15 @@ impl Runner {
         let policy = self.deployments.scoring_policy(&job.policy)?;
         let request = PruneRequest {
             units: job.units.clone(),
-            keep: job.keep,
+            target: job.target(),
             constraints: job.constraints,
             storage: job.dtype,
             calibration_files: job.calibration.clone(),
             calibration: job.calibration_request(),
         };
         let checkpoint = Checkpoint::open(generation.path())?;
-        let plan = prune(&checkpoint, generation.model(), &policy, &request, &job.out, progress)?;
+        let model = ModelSource::Loaded(generation.model());
+        let plan = prune(&checkpoint, &model, &policy, &request, &job.out, progress)?;
         let loaded = match &job.load_as {
             Some(variant) => Some(self.variants.load(&job.model, variant, &job.out)?),
             None => None,

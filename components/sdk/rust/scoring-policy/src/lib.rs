@@ -15,7 +15,7 @@ mod bindings {
     });
 }
 
-pub use bindings::espalier::kernels::calibration::Traces;
+pub use bindings::espalier::kernels::calibration::{self, Traces};
 pub use bindings::espalier::kernels::model::{self, LayerShape, ModelShape};
 pub use bindings::espalier::kernels::telemetry;
 pub use bindings::espalier::kernels::tensor::Tensor;
