@@ -16,9 +16,8 @@ import transformers
 import numpy_llama
 
 
-@torch.no_grad()
-def logits(directory, tokens):
-    """[T, vocab] in float32, whatever type the weights are stored in; MXFP4 as transformers dequantises it."""
+def load(directory):
+    """The model in float32, whatever type the weights are stored in; MXFP4 as transformers dequantises it."""
     options = {"dtype": torch.float32, "attn_implementation": "eager", "output_loading_info": True}
     config = transformers.AutoConfig.from_pretrained(directory)
     if config.model_type == "gpt_oss":
@@ -29,7 +28,14 @@ def logits(directory, tokens):
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading.get(problem):
             raise ValueError(f"{directory}: transformers reports {problem}: {sorted(map(str, loading[problem]))}")
-    return model.eval()(torch.tensor([tokens])).logits[0].numpy()
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(directory, tokens, model=None):
+    """[T, vocab] in float32."""
+    model = model or load(directory)
+    return model(torch.tensor([tokens])).logits[0].numpy()
 
 
 def main():
