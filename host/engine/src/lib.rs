@@ -30,5 +30,5 @@ pub use event::{Event, EventStream, FinishReason, Usage};
 pub use generation::{Generation, GenerationId};
 pub use observer::{EngineObserver, RequestRecord, Silent, StepRecord};
 pub use registry::Registry;
-pub use request::{GenerateRequest, MAX_STOP_STRINGS, SamplingParams};
+pub use request::{GenerateRequest, MAX_STOP_STRINGS, SamplingParams, Satisfied};
 pub use stop::{Matched, StopMatcher};

@@ -1,5 +1,8 @@
 //! A request that has been checked: what reaches the engine is always runnable.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::EngineError;
 
 /// Stop strings per request, as in OpenAI's API.
@@ -57,6 +60,24 @@ impl SamplingParams {
     }
 }
 
+/// Tells the engine that a request has got all that it wanted before its stream is dropped: the request then counts as
+/// stopped and not as cancelled.
+#[derive(Clone, Debug, Default)]
+pub struct Satisfied {
+    flag: Arc<AtomicBool>,
+}
+
+impl Satisfied {
+    /// Says so.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
 /// A prompt and how to continue it.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -65,6 +86,7 @@ pub struct GenerateRequest {
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: Vec<String>,
     pub(crate) every_token: bool,
+    pub(crate) satisfied: Satisfied,
 }
 
 impl GenerateRequest {
@@ -103,7 +125,8 @@ impl GenerateRequest {
                 expected: "strings of at least one character",
             });
         }
-        Ok(Self { prompt, max_tokens, sampling, stop, every_token: false })
+        let satisfied = Satisfied::default();
+        Ok(Self { prompt, max_tokens, sampling, stop, every_token: false, satisfied })
     }
 
     /// The same request, with an event for each token, also for those that complete no text: control tokens, the end
@@ -111,6 +134,12 @@ impl GenerateRequest {
     #[must_use]
     pub fn with_every_token(self) -> Self {
         Self { every_token: true, ..self }
+    }
+
+    /// What its reader may set before it drops the stream.
+    #[must_use]
+    pub fn satisfied(&self) -> Satisfied {
+        self.satisfied.clone()
     }
 
     /// Tokens of the prompt.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::blocks::Reservation;
 use crate::event::{Event, FinishReason, Usage};
 use crate::observer::{EngineObserver, RequestRecord};
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, Satisfied};
 use crate::sampler::Sampler;
 use crate::stop::{Matched, StopMatcher};
 
@@ -27,6 +27,7 @@ pub(crate) struct Sequence {
     stop: StopMatcher,
     /// Whether tokens without text are reported at once.
     every_token: bool,
+    satisfied: Satisfied,
     /// Tokens since the last event.
     unreported: Vec<u32>,
     times: Times,
@@ -62,6 +63,7 @@ impl Sequence {
             text: TextStream::new(tokenizer, true),
             stop: StopMatcher::new(request.stop),
             every_token: request.every_token,
+            satisfied: request.satisfied,
             unreported: Vec::new(),
             times: Times { arrived: Instant::now(), started: None, first_token: None, last_token: None },
             finish: None,
@@ -122,7 +124,7 @@ impl Sequence {
         RequestRecord {
             usage: self.usage(),
             max_tokens: self.max_length - self.prompt_tokens,
-            finish: self.finish,
+            finish: self.finish.or_else(|| self.satisfied.is_set().then_some(FinishReason::Stop)),
             queued: started - self.times.arrived,
             prefill: first.saturating_duration_since(started),
             decode: self.times.last_token.map_or_else(Default::default, |last| last - first),

@@ -36,6 +36,17 @@ for are refused, and so are configurations of GPTQ, AWQ, FP8 and other quantisat
 ## Weight formats
 ";
 
+const CHAT_FORMATS: &str = r"
+## Chat formats
+
+| family | a conversation is written | thoughts | tool calls | `reasoning_effort` |
+| --- | --- | --- | --- | --- |
+| gpt-oss | in Harmony, whatever template the checkpoint has | channel `analysis` | channel `commentary`; one function can be forced | low, medium, high |
+| others | by the checkpoint's Jinja template | between `<think>` and `</think>`, if the template or the vocabulary has them | `<tool_call>` with JSON, if the template takes `tools` and writes that form | if the template reads it |
+
+A gpt-oss whose vocabulary lacks Harmony's tokens is written by its template like the others.
+";
+
 const LIMITS: &str = "
 ## Rotary embeddings
 
@@ -103,10 +114,11 @@ fn render() -> String {
     writeln!(
         page,
         "Byte-level BPE: every `tokenizer.json` of that kind; in GGUF the model `gpt2` with one of the pre-tokenizers\n{}.\n\
-         Chat templates are Jinja templates; Harmony, gpt-oss's format, is built in. Tokenizer and template come along into a copy.",
+         gpt-oss's own, o200k_harmony, is built in. Tokenizer and template come along into a copy.",
         pre_tokenizer::NAMES
     )
     .unwrap();
+    page.push_str(CHAT_FORMATS);
     page.push_str(LIMITS);
     page
 }

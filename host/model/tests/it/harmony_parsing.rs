@@ -168,7 +168,7 @@ fn malformed_answers_are_text_with_a_warning() {
             vec![M::InvalidRecipient],
         ),
         ("<|channel|>analysis<|return|>", vec!["end: Return"], vec![M::MissingMessage]),
-        ("<|return|>more<|end|>", vec!["end: Return"], vec![M::MissingMessage, M::AfterEnd]),
+        ("<|return|>more<|end|>", vec!["end: Return"], vec![M::AfterEnd]),
         ("<|endoftext|>", vec!["end: EndOfText"], vec![]),
         ("", vec![], vec![]),
     ] {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use espalier_engine::{Event, EventStream};
+use espalier_engine::{Event, EventStream, Satisfied};
 use futures_core::Stream;
 
 use crate::api_error::{ApiError, ErrorKind};
@@ -21,6 +21,8 @@ pub struct Choice {
     pub reader: ChoiceReader,
     /// What is known of the answer before the first event.
     pub opening: Vec<Delta>,
+    /// Set when the choice ends before the engine ends it.
+    pub satisfied: Satisfied,
 }
 
 /// Yields the frames of an answer and ends after `[DONE]`, or after an error. Dropping it cancels every choice.
@@ -80,6 +82,7 @@ impl Frames {
             self.ready.push_back(data(&self.answer.chunk(vec![piece], self.include_usage, None)));
             if let Delta::Finished(ending) = delta {
                 self.usage += ending.usage;
+                choice.satisfied.set();
                 return false;
             }
         }
@@ -161,7 +164,12 @@ mod tests {
     }
 
     fn choice(stream: EventStream) -> Choice {
-        Choice { stream, reader: ChoiceReader::plain(2), opening: Vec::new() }
+        Choice {
+            stream,
+            reader: ChoiceReader::plain(2),
+            opening: Vec::new(),
+            satisfied: Satisfied::default(),
+        }
     }
 
     fn finished() -> Event {
@@ -206,7 +214,7 @@ mod tests {
             sender.send(Event::Text { text: String::new(), token_ids: vec![id] }).unwrap();
         }
         sender.send(finished()).unwrap();
-        let choice = Choice { stream, reader, opening: Vec::new() };
+        let choice = Choice { reader, ..choice(stream) };
         let frames: Vec<String> = Frames::new(answer(Shape::Chat), true, vec![choice], &[]).collect().await;
         let position = |part: &str| frames.iter().position(|frame| frame.contains(part)).expect(part);
         let places = [

@@ -86,11 +86,12 @@ async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<R
 
 /// Reads a choice to its end.
 async fn collect(choice: Choice) -> Result<(Vec<Delta>, ChoiceUsage), ApiError> {
-    let Choice { mut stream, mut reader, opening: mut deltas } = choice;
+    let Choice { mut stream, mut reader, opening: mut deltas, satisfied } = choice;
     while let Some(event) = stream.recv().await {
         deltas.extend(reader.take(event).map_err(|reason| ApiError::new(ErrorKind::Internal, reason))?);
         if let Some(Delta::Finished(ending)) = deltas.last() {
             let usage = ending.usage;
+            satisfied.set();
             return Ok((deltas, usage));
         }
     }

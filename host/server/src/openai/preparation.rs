@@ -160,7 +160,8 @@ fn submit(
     checked
         .into_iter()
         .map(|(request, reader, opening)| {
-            Ok(Choice { stream: generation.engine().submit(request)?, reader, opening })
+            let satisfied = request.satisfied();
+            Ok(Choice { stream: generation.engine().submit(request)?, reader, opening, satisfied })
         })
         .collect()
 }

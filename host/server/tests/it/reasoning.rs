@@ -3,7 +3,7 @@
 use espalier_model::{SynthShape, synthesize};
 use serde_json::{Value, json};
 
-use crate::host::{Answer, Host};
+use crate::host::{Answer, Host, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 const OSS: &str = "oss";
@@ -108,6 +108,30 @@ fn whatever_the_model_writes_both_ways_of_answering_say_the_same() {
         let streamed = host.post(PATH, &with(body, &[("stream", json!(true))]));
         assert_eq!(assemble(&streamed), parts(&whole), "{}", streamed.text);
     }
+}
+
+#[test]
+fn a_stop_text_ends_the_answer_and_counts_as_a_stop() {
+    let host = host();
+    let (free, content) = (0..20)
+        .find_map(|seed| {
+            let answer = host.post(PATH, &body(seed)).success();
+            let content = answer["choices"][0]["message"]["content"].as_str()?.to_owned();
+            (answer["choices"][0]["finish_reason"] == "length" && content.chars().count() > 20)
+                .then_some((seed, content))
+        })
+        .unwrap();
+    let stop: String = content.chars().skip(10).take(3).collect();
+    let series = |reason: &str| {
+        let labels = format!(r#"finished_reason="{reason}",generation="2",model="{OSS}",variant="original""#);
+        host.series(&format!("espalier_requests_total{{{labels}}}"))
+    };
+    let (stops, aborts) = (series("stop"), series("abort"));
+    let stopped = host.post(PATH, &with(body(free), &[("stop", json!(stop))])).success();
+    assert_eq!(stopped["choices"][0]["finish_reason"], "stop", "{stopped}");
+    assert_eq!(stopped["choices"][0]["message"]["content"], content[..content.find(&stop).unwrap()]);
+    eventually(|| (series("stop") + series("abort") > stops + aborts).then_some(()));
+    assert_eq!((series("stop"), series("abort")), (stops + 1.0, aborts));
 }
 
 #[test]
