@@ -53,3 +53,32 @@ impl Requantization {
         (!self.tensors.is_empty()).then_some(Requantized { tensors: self.tensors.len(), relative_rms_error })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use espalier_kernels::quantize;
+
+    use super::*;
+
+    #[test]
+    fn the_error_is_that_of_all_rows_together() {
+        let mut sums = Requantization::default();
+        assert_eq!(sums.result(), None);
+        let (mut error, mut norm) = (0.0_f64, 0.0_f64);
+        for (tensor, factor) in [("a", 0.9_f32), ("b", 0.3), ("a", 7.0)] {
+            let values: Vec<f32> = (0..64).map(|index| factor * (index as f32).sin()).collect();
+            let (mut written, mut decoded) = (Vec::new(), vec![0.0; 64]);
+            quantize(WeightFormat::Mxfp4, &values, &mut written).unwrap();
+            dequantize(WeightFormat::Mxfp4, &written, &mut decoded).unwrap();
+            sums.measure(tensor, WeightFormat::Mxfp4, &values, &written).unwrap();
+            for (value, after) in values.iter().zip(&decoded) {
+                error += f64::from(after - value).powi(2);
+                norm += f64::from(*value).powi(2);
+            }
+        }
+        let found = sums.result().unwrap();
+        assert_eq!(found.tensors, 2);
+        assert!((found.relative_rms_error - (error / norm).sqrt()).abs() < 1e-12);
+        assert!((0.02..0.3).contains(&found.relative_rms_error), "{found:?}");
+    }
+}

@@ -3,109 +3,15 @@
 use std::collections::BTreeMap;
 
 use espalier_kernels::{WeightFormat, quantize};
-use espalier_model::{Checkpoint, SynthShape, export_gguf, safetensors};
+use espalier_model::{Checkpoint, export_gguf, safetensors};
 use espalier_pruning::{
-    Count, ExpertChannels, Layout, NumberFormat, Plan, PlanRequest, Provenance, Storage, StorageType,
-    Surgery, Unit, Unwatched, plan, surgery,
+    Count, Layout, NumberFormat, Plan, Provenance, Storage, StorageType, Unit, Unwatched, plan, surgery,
 };
 use serde_json::{Value, json};
 
-use crate::models::{Directory, changed_copy, logits, relative_error, synth};
+use crate::gpt_oss::{Cut, Pick, of_heads, rows, shape};
+use crate::models::{Directory, synth};
 use crate::specs::{counted, request, scores};
-
-/// Four layers of 64, 8 heads of 16 in 4 groups, 8 experts of 128 channels in MXFP4, the rest in bf16.
-fn shape() -> SynthShape {
-    SynthShape::default()
-        .with("model_type", "gpt_oss")
-        .with("head_dim", 16)
-        .with("torch_dtype", "bfloat16")
-        .with("quantization_config", json!({"quant_method": "mxfp4"}))
-}
-
-struct Cut {
-    directory: Directory,
-    original: Checkpoint,
-    pruned: Checkpoint,
-    plan: Plan,
-    done: Surgery,
-}
-
-impl Cut {
-    fn new(shape: &SynthShape, request: &PlanRequest) -> Self {
-        let directory = Directory::new();
-        let original = synth(shape, &directory.join("original"));
-        let plan = plan(&scores(original.spec(), 8), original.spec(), request).unwrap();
-        let done = surgery(&plan, &original, &directory.join("pruned"), &mut Unwatched).unwrap();
-        let pruned = Checkpoint::open(&directory.join("pruned")).unwrap();
-        assert_eq!(pruned.spec(), &done.spec);
-        let bytes: u64 = pruned.tensors().map(|tensor| tensor.byte_len() as u64).sum();
-        assert_eq!(bytes, plan.after.bytes, "the plan predicts the bytes");
-        Self { directory, original, pruned, plan, done }
-    }
-
-    /// Bytes of a tensor of the original, cut by hand: `experts` of the first side, then `rows`, then pieces of a row.
-    fn expected(&self, name: &str, pick: &Pick) -> Vec<u8> {
-        let tensor = self.original.tensor(name).unwrap();
-        let bytes = tensor.bytes().unwrap();
-        let shape = match *tensor.shape.as_slice() {
-            [length] => [1, length, 1],
-            [rows, columns] => [1, rows, columns],
-            [experts, rows, columns] => [experts, rows, columns],
-            _ => panic!("{:?}", tensor.shape),
-        };
-        let (block, block_bytes) = (tensor.format.block_values(), tensor.format.block_bytes());
-        let row_bytes = shape[2] / block * block_bytes;
-        let all = |count: usize| (0..count).collect::<Vec<_>>();
-        let mut out = Vec::new();
-        for (place, expert) in pick.experts.clone().unwrap_or_else(|| all(shape[0])).into_iter().enumerate() {
-            let pick_of = |lists: &Option<Vec<Vec<usize>>>, count: usize| {
-                lists.as_ref().map_or_else(|| all(count), |lists| lists[place.min(lists.len() - 1)].clone())
-            };
-            for row in pick_of(&pick.rows, shape[1]) {
-                let row = &bytes.as_slice()[(expert * shape[1] + row) * row_bytes..][..row_bytes];
-                for column in pick_of(&pick.columns, shape[2]) {
-                    if column % block == 0 {
-                        out.extend_from_slice(&row[column / block * block_bytes..][..block_bytes]);
-                    }
-                }
-            }
-        }
-        out
-    }
-
-    /// Every tensor of the pruned model has the bytes that `pick` names of the original's.
-    fn check(&self, pick: impl Fn(usize, &str) -> Pick) {
-        let kept = self.plan.kept_layers();
-        for tensor in self.pruned.tensors() {
-            let found = tensor.bytes().unwrap();
-            let inside = tensor.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-            let expected = match inside {
-                Some((layer, part)) => {
-                    let source = kept[layer.parse::<usize>().unwrap()];
-                    self.expected(&format!("model.layers.{source}.{part}"), &pick(source, part))
-                }
-                None => self.expected(&tensor.name, &Pick::default()),
-            };
-            assert!(found.as_slice() == expected, "{}", tensor.name);
-        }
-    }
-}
-
-/// What stays of a tensor; absent where all does. Rows and columns are listed once, or for each expert that stays.
-#[derive(Default)]
-struct Pick {
-    experts: Option<Vec<usize>>,
-    rows: Option<Vec<Vec<usize>>>,
-    columns: Option<Vec<Vec<usize>>>,
-}
-
-fn rows(rows: Vec<usize>) -> Pick {
-    Pick { rows: Some(vec![rows]), ..Pick::default() }
-}
-
-fn of_heads(heads: &[usize]) -> Vec<usize> {
-    heads.iter().flat_map(|head| head * 16..head * 16 + 16).collect()
-}
 
 #[test]
 fn experts_take_their_blocks_biases_and_router_rows() {
@@ -352,75 +258,4 @@ fn an_uneven_model_is_written_where_the_layout_permits_it() {
     let error =
         plan(&scores(cut.pruned.spec(), 1), cut.pruned.spec(), &request(0.9, &[Unit::Expert])).unwrap_err();
     assert!(error.to_string().contains("plans need the same count in every layer"), "{error}");
-}
-
-/// The original with what the plan removes without effect: experts that no router picks, heads and channels whose output
-/// goes nowhere, layers that add nothing.
-fn muted(cut: &Cut) -> Checkpoint {
-    changed_copy(&cut.original, &cut.directory.join("muted"), |name, shape, values| {
-        let inside = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-        let Some((layer, part)) = inside else { return };
-        let entry = &cut.plan.layers[layer.parse::<usize>().unwrap()];
-        let adds = [
-            "self_attn.o_proj.weight",
-            "self_attn.o_proj.bias",
-            "mlp.experts.down_proj.weight",
-            "mlp.experts.down_proj.bias",
-        ];
-        match part {
-            _ if entry.removed && adds.contains(&part) => values.fill(0.0),
-            "self_attn.o_proj.weight" => {
-                let kept = of_heads(&entry.kept_heads());
-                for (index, value) in values.iter_mut().enumerate() {
-                    if !kept.contains(&(index % shape[1])) {
-                        *value = 0.0;
-                    }
-                }
-            }
-            "mlp.router.bias" => {
-                for &expert in &entry.experts.as_ref().unwrap().removed {
-                    values[expert] = -1e30;
-                }
-            }
-            "mlp.experts.down_proj.weight" => {
-                for ExpertChannels { expert, channels } in &entry.expert_channels {
-                    for row in values[expert * 64 * 128..(expert + 1) * 64 * 128].chunks_mut(128) {
-                        for &channel in &channels.removed {
-                            row[channel] = 0.0;
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-    })
-}
-
-#[test]
-fn a_pruned_model_computes_what_the_original_does_with_the_units_muted() {
-    let tokens: Vec<u32> = (0..40).map(|place| place * 37 % 250).collect();
-    for counts in [
-        &[(Unit::Expert, 5)][..],
-        &[(Unit::Head, 4)],
-        &[(Unit::KvGroup, 3)],
-        &[(Unit::ExpertChannel, 96)],
-        &[(Unit::Layer, 4)],
-        &[
-            (Unit::Layer, 4),
-            (Unit::KvGroup, 2),
-            (Unit::Head, 2),
-            (Unit::Expert, 6),
-            (Unit::ExpertChannel, 64),
-        ],
-    ] {
-        let mut asked = counted([]);
-        asked.target.counts = counts.iter().map(|&(unit, count)| (unit, Count::Uniform(count))).collect();
-        let cut = Cut::new(&shape().with("num_hidden_layers", 6), &asked);
-        let found = logits(&cut.pruned, &tokens);
-        let expected = logits(&muted(&cut), &tokens);
-        let error = relative_error(&found, &expected);
-        assert!(error < 1e-4, "{counts:?}: relative error {error}");
-        let untouched = relative_error(&logits(&cut.original, &tokens), &expected);
-        assert!(untouched > 1e-3, "{counts:?}: the removed units did something: {untouched}");
-    }
 }

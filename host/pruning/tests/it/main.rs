@@ -7,8 +7,11 @@
 )]
 
 mod calibrating;
+mod gpt_oss;
+mod gpt_oss_logits;
 mod gpt_oss_surgery;
 mod jobs;
+mod loader_rules;
 mod mixtures;
 mod models;
 mod plan_document;
