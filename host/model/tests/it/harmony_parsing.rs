@@ -286,3 +286,56 @@ fn any_tokens_are_an_answer_and_each_is_counted_once() {
         assert_eq!(starts, call_ends, "{answer:?}");
     }
 }
+
+/// The messages of an answer as channel (nothing for calls), recipient, form and text.
+fn messages(events: &[AnswerEvent]) -> Vec<[String; 4]> {
+    let mut messages: Vec<[String; 4]> = Vec::new();
+    let mut begins = true;
+    for event in events {
+        let (channel, text) = match &event.part {
+            AnswerPart::ToolCallStart { recipient, content_type } => {
+                let form = content_type.clone().unwrap_or_default();
+                messages.push([String::new(), recipient.clone(), form, String::new()]);
+                begins = false;
+                continue;
+            }
+            AnswerPart::Reasoning(text) => ("analysis", text),
+            AnswerPart::Commentary(text) => ("commentary", text),
+            AnswerPart::Content(text) => ("final", text),
+            AnswerPart::ToolCallArguments(text) => ("", text),
+            AnswerPart::Framing => {
+                begins = true;
+                continue;
+            }
+            AnswerPart::ToolCallEnd | AnswerPart::End(_) => continue,
+        };
+        if std::mem::take(&mut begins) {
+            messages.push([channel.to_owned(), String::new(), String::new(), String::new()]);
+        }
+        messages.last_mut().unwrap()[3].push_str(text);
+    }
+    messages
+}
+
+#[test]
+fn answers_are_read_as_by_openais_library() {
+    let cases: Vec<serde_json::Value> = serde_json::from_str(&golden("answers.json")).unwrap();
+    assert!(cases.len() >= 100);
+    for case in cases {
+        let ids: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
+        let expected: Vec<[String; 4]> = case["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| {
+                let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+                let recipient = text("recipient");
+                let channel = if recipient.is_empty() { text("channel") } else { String::new() };
+                [channel, recipient, text("content_type").replace("<|constrain|>", ""), text("text")]
+            })
+            .collect();
+        let events = parse_ids(&ids);
+        assert_eq!(messages(&events), expected, "{:?}", tokenizer().decode(&ids, false));
+        assert_eq!(problems(&events), []);
+    }
+}
