@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::workspace::Workspace;
 use crate::{build, console, guests, process};
@@ -164,17 +165,20 @@ fn remove(directory: &Path) -> Result<()> {
 }
 
 fn report(workspace: &Workspace, rows: &[Row]) -> Result<()> {
+    let machine = machine();
     let mut table = String::from(
         "# GPT-OSS 20B, cut to 85 %, 15B and 12B\n\nMade by `cargo xtask bench gpt-oss-20b` on random weights at the true \
          shape: sizes and speeds are real, quality is not measured here. MXFP4 experts, bf16 elsewhere. Resident memory is the \
-         process's own (repacked experts and the cache) and the mapped files' pages that it holds, after the runs; ",
+         process's own (the cache, and the experts that it has met, repacked; random routers leave some unused) and the mapped \
+         files' pages that it holds, after the runs; ",
     );
     if let Some(Row { footprint, .. }) = rows.first() {
         let Footprint { prompt_tokens, decode_tokens, threads, .. } = footprint;
         writeln!(
             table,
             "prefill is a prompt of {prompt_tokens} tokens, decode the {decode_tokens} after it, medians of 3, {threads} \
-             threads. The first prompt reads the weights from disk and repacks the experts that it meets.\n"
+             threads. The first prompt reads the weights from disk, or from the system's cache, and repacks the experts \
+             that it meets. Machine: {machine}.\n"
         )?;
     }
     table.push_str(HEADER);
@@ -183,10 +187,23 @@ fn report(workspace: &Workspace, rows: &[Row]) -> Result<()> {
     }
     let reports = workspace.root().join("bench/reports");
     fs::write(reports.join("gpt-oss-20b.md"), &table).context("can't write the report")?;
-    let json = serde_json::to_string_pretty(rows)? + "\n";
+    let json = serde_json::to_string_pretty(&json!({ "machine": machine, "rows": rows }))? + "\n";
     fs::write(reports.join("gpt-oss-20b.json"), json).context("can't write the report")?;
     console::result(&table);
     Ok(())
+}
+
+/// Processor, cores and memory, as far as the system says.
+fn machine() -> String {
+    let field = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
+        Some(line.trim().to_owned())
+    };
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
+    format!("{processor}, {cores} cores, {memory} of memory")
 }
 
 const HEADER: &str = "| size | by | parameters | active | on disk | resident: own + files | load | first prompt | prefill tok/s | decode ms/token | surgery |\n\
