@@ -21,6 +21,7 @@ use crate::worker::Worker;
 pub struct Engine {
     name: Arc<str>,
     limits: Limits,
+    vocab_size: usize,
     tokenizer: Arc<Tokenizer>,
     shared: Arc<Shared>,
     arrivals: Arc<Mutex<Option<Sender<Sequence>>>>,
@@ -83,6 +84,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let limits = config.limits(&model)?;
         let cache = model.new_cache(limits.cache)?;
+        let vocab_size = model.spec().vocab_size;
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
         let worker = Worker::new(model, cache, limits.clone(), Arc::clone(&shared), observer, receiver);
@@ -91,17 +93,26 @@ impl Engine {
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
         let arrivals = Arc::new(Mutex::new(Some(sender)));
-        Ok(Self { name: name.into(), limits, tokenizer, shared, arrivals })
+        Ok(Self { name: name.into(), limits, vocab_size, tokenizer, shared, arrivals })
     }
 
     /// Queues a request.
     ///
     /// # Errors
-    /// A full queue, a prompt as long as the context or longer, an engine that drains.
+    /// A full queue, a prompt as long as the context or longer, a bias for a token that isn't there, an engine that
+    /// drains.
     pub fn submit(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
         let limit = self.limits.max_model_len;
         if request.prompt.len() >= limit {
             return Err(EngineError::PromptTooLong { found: request.prompt.len(), limit });
+        }
+        let mut biased = request.sampling.logit_bias().iter();
+        if let Some((token, _)) = biased.find(|(token, _)| *token as usize >= self.vocab_size) {
+            return Err(EngineError::InvalidParameter {
+                field: "logit_bias",
+                found: format!("token id {token}"),
+                expected: "ids of the model's vocabulary",
+            });
         }
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(arrivals) = arrivals.as_ref() else {

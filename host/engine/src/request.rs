@@ -4,61 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::EngineError;
+use crate::sampling_params::SamplingParams;
 
 /// Stop strings per request, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
-
-/// How the next token is drawn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SamplingParams {
-    temperature: f32,
-    top_p: f32,
-    seed: Option<u64>,
-}
-
-impl SamplingParams {
-    /// `temperature` 0 is greedy; `top_p` 1 keeps the whole distribution; without a seed one is drawn.
-    ///
-    /// # Errors
-    /// `temperature` outside 0 to 2, `top_p` outside (0, 1].
-    pub fn new(temperature: f32, top_p: f32, seed: Option<u64>) -> Result<Self, EngineError> {
-        if !(0.0..=2.0).contains(&temperature) {
-            return Err(EngineError::InvalidParameter {
-                field: "temperature",
-                found: temperature.to_string(),
-                expected: "a number from 0 to 2",
-            });
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(EngineError::InvalidParameter {
-                field: "top_p",
-                found: top_p.to_string(),
-                expected: "a number above 0 and at most 1",
-            });
-        }
-        Ok(Self { temperature, top_p, seed })
-    }
-
-    /// Always the most probable token.
-    pub const fn greedy() -> Self {
-        Self { temperature: 0.0, top_p: 1.0, seed: None }
-    }
-
-    /// The divisor of the logits; 0 means greedy.
-    pub const fn temperature(&self) -> f32 {
-        self.temperature
-    }
-
-    /// The probability mass that is kept.
-    pub const fn top_p(&self) -> f32 {
-        self.top_p
-    }
-
-    /// The seed, if the caller chose one.
-    pub const fn seed(&self) -> Option<u64> {
-        self.seed
-    }
-}
 
 /// Tells the engine that a request has got all that it wanted before its stream is dropped: the request then counts as
 /// stopped and not as cancelled.

@@ -2,13 +2,18 @@
 //!
 //! Guarantees: with a seed the same logits give the same tokens, whatever else is in the batch, since every sequence has
 //! a generator of its own that advances once per sampled token. Ties go to the lower token id.
+//!
+//! The steps are vLLM's, in its order: bias and penalties ([`LogitAdjustment`]), temperature, then `min_p`, `top_k` and
+//! `top_p`, each of what the one before left over.
 
+use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 
-use crate::request::SamplingParams;
+use crate::logit_adjustment::LogitAdjustment;
+use crate::sampling_params::SamplingParams;
 
 /// Candidates that the nucleus is looked for in first; it grows where they don't reach the mass.
 const FIRST_CANDIDATES: usize = 256;
@@ -16,31 +21,45 @@ const FIRST_CANDIDATES: usize = 256;
 /// One sequence's sampling state.
 pub(crate) struct Sampler {
     params: SamplingParams,
+    adjustment: LogitAdjustment,
     generator: Pcg64Mcg,
     candidates: Vec<(f32, u32)>,
 }
 
 impl Sampler {
-    pub(crate) fn new(params: SamplingParams) -> Self {
+    /// At the end of `prompt`.
+    pub(crate) fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         // Without a seed the standard library's hash keys serve as entropy: sampling needs variety, not secrecy.
         let seed = params.seed().unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        Self { params, generator: Pcg64Mcg::seed_from_u64(seed), candidates: Vec::new() }
+        let adjustment = LogitAdjustment::new(&params, prompt);
+        Self { params, adjustment, generator: Pcg64Mcg::seed_from_u64(seed), candidates: Vec::new() }
     }
 
     /// The next token for `logits` `[vocab_size]`.
     pub(crate) fn sample(&mut self, logits: &[f32]) -> u32 {
+        let token = self.draw(logits);
+        self.adjustment.note(token);
+        token
+    }
+
+    fn draw(&mut self, logits: &[f32]) -> u32 {
+        let logits = self.adjustment.apply(logits);
         let (best, maximum) = argmax(logits);
         if self.params.temperature() == 0.0 {
             return best;
         }
         let inverse_temperature = 1.0 / self.params.temperature();
+        // The most probable token has weight 1, so `min_p` is a bound on weights.
+        let least = self.params.min_p();
         self.candidates.clear();
         self.candidates.extend(
             logits
                 .iter()
                 .zip(0u32..)
-                .map(|(logit, token)| (((logit - maximum) * inverse_temperature).exp(), token)),
+                .map(|(logit, token)| (((logit - maximum) * inverse_temperature).exp(), token))
+                .filter(|(weight, _)| *weight >= least),
         );
+        self.keep_top_k();
         let kept = self.keep_nucleus();
         let mass: f64 = self.candidates[..kept].iter().map(|(weight, _)| f64::from(*weight)).sum();
         // 53 random bits: every value is exactly representable and below 1.
@@ -55,6 +74,17 @@ impl Sampler {
         best
     }
 
+    /// Drops all but the `top_k` most probable candidates.
+    fn keep_top_k(&mut self) {
+        let top_k = self.params.top_k();
+        if top_k > 0 && top_k < self.candidates.len() {
+            self.candidates.select_nth_unstable_by(top_k, by_probability);
+            self.candidates.truncate(top_k);
+            // In the order of the ids, so that what is drawn depends on nothing else than which are kept.
+            self.candidates.sort_unstable_by_key(|(_, token)| *token);
+        }
+    }
+
     /// Sorts the nucleus (the most probable tokens whose mass reaches `top_p`) to the front; returns its size.
     fn keep_nucleus(&mut self) -> usize {
         let all = self.candidates.len();
@@ -63,13 +93,12 @@ impl Sampler {
         }
         let total: f64 = self.candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
         let wanted = f64::from(self.params.top_p()) * total;
-        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut front = FIRST_CANDIDATES.min(all);
         loop {
             if front < all {
-                self.candidates.select_nth_unstable_by(front, order);
+                self.candidates.select_nth_unstable_by(front, by_probability);
             }
-            self.candidates[..front].sort_unstable_by(order);
+            self.candidates[..front].sort_unstable_by(by_probability);
             let mut mass = 0.0;
             for (index, (weight, _)) in self.candidates[..front].iter().enumerate() {
                 mass += f64::from(*weight);
@@ -85,6 +114,11 @@ impl Sampler {
     }
 }
 
+/// The more probable first, of equals the one with the lower id.
+fn by_probability(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
 fn argmax(logits: &[f32]) -> (u32, f32) {
     logits.iter().zip(0u32..).fold((0, f32::NEG_INFINITY), |(best, maximum), (&logit, token)| {
         if logit > maximum { (token, logit) } else { (best, maximum) }
@@ -94,9 +128,30 @@ fn argmax(logits: &[f32]) -> (u32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampling_params::Penalties;
+
+    fn params(temperature: f32, top_p: f32, seed: u64) -> SamplingParams {
+        SamplingParams::new(temperature, top_p, Some(seed)).unwrap()
+    }
 
     fn sampler(temperature: f32, top_p: f32, seed: u64) -> Sampler {
-        Sampler::new(SamplingParams::new(temperature, top_p, Some(seed)).unwrap())
+        Sampler::new(params(temperature, top_p, seed), &[])
+    }
+
+    /// Draws for `probabilities` and compares how often each token comes with `expected` shares.
+    #[track_caller]
+    fn assert_shares(params: SamplingParams, probabilities: &[f32], expected: &[f64]) {
+        const DRAWS: u32 = 20_000;
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
+        let mut sampler = Sampler::new(params, &[]);
+        let mut counts = vec![0u32; expected.len()];
+        for _ in 0..DRAWS {
+            counts[sampler.sample(&logits) as usize] += 1;
+        }
+        for (count, share) in counts.iter().zip(expected) {
+            let expected = share * f64::from(DRAWS);
+            assert!((f64::from(*count) - expected).abs() <= 5.0 * expected.sqrt(), "{counts:?}");
+        }
     }
 
     #[test]
@@ -106,15 +161,43 @@ mod tests {
 
     #[test]
     fn frequencies_follow_the_softmax() {
-        let logits: Vec<f32> = [0.1f32, 0.2, 0.3, 0.4].iter().map(|p| p.ln()).collect();
-        let mut sampler = sampler(1.0, 1.0, 7);
-        let mut counts = [0u32; 4];
-        for _ in 0..20_000 {
-            counts[sampler.sample(&logits) as usize] += 1;
-        }
-        for (count, expected) in counts.iter().zip([2000.0, 4000.0, 6000.0, 8000.0]) {
-            assert!((f64::from(*count) - expected).abs() < 5.0 * f64::sqrt(expected), "{counts:?}");
-        }
+        assert_shares(params(1.0, 1.0, 7), &[0.1, 0.2, 0.3, 0.4], &[0.1, 0.2, 0.3, 0.4]);
+    }
+
+    #[test]
+    fn temperature_raises_probabilities_to_its_inverse() {
+        // The square roots of 0.01, 0.04, 0.09 and 0.16 are as 1 : 2 : 3 : 4.
+        assert_shares(params(2.0, 1.0, 7), &[0.01, 0.04, 0.09, 0.16], &[0.1, 0.2, 0.3, 0.4]);
+    }
+
+    #[test]
+    fn top_k_keeps_the_most_probable_and_of_equals_the_lower_ids() {
+        let (third, half) = (1.0 / 3.0, 0.5);
+        let probabilities = [0.1, 0.2, 0.3, 0.2, 0.2];
+        assert_shares(params(1.0, 1.0, 7).with_top_k(2), &probabilities, &[0.0, 0.4, 0.6, 0.0, 0.0]);
+        assert_shares(params(1.0, 1.0, 7).with_top_k(1), &probabilities, &[0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_shares(params(1.0, 1.0, 7).with_top_k(9), &[0.25, 0.5, 0.25], &[0.25, half, 0.25]);
+        // The nucleus is of what is left: 0.3 of 0.3 + 0.2 + 0.2 is less than half, 0.5 is more.
+        let both = params(1.0, 0.5, 7).with_top_k(4);
+        assert_shares(both, &[0.1, 0.3, 0.2, 0.2, 0.2], &[0.0, 0.6, 0.4, 0.0, 0.0]);
+        assert_shares(params(1.0, 1.0, 7).with_top_k(3), &[0.1; 5], &[third, third, third, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn min_p_is_relative_to_the_most_probable() {
+        let params = params(1.0, 1.0, 7).with_min_p(0.45).unwrap();
+        assert_shares(params, &[0.1, 0.2, 0.3, 0.4], &[0.0, 2.0 / 9.0, 3.0 / 9.0, 4.0 / 9.0]);
+    }
+
+    #[test]
+    fn bias_and_penalties_shift_the_distribution() {
+        let biased = params(1.0, 1.0, 7).with_logit_bias(vec![(0, 4f32.ln()), (3, -100.0)]).unwrap();
+        assert_shares(biased, &[0.1, 0.2, 0.4, 0.3], &[0.4, 0.2, 0.4, 0.0]);
+        let penalties = Penalties { presence: 2.0, ..Penalties::NONE };
+        let greedy = SamplingParams::greedy().with_penalties(penalties).unwrap();
+        let mut sampler = Sampler::new(greedy, &[0]);
+        let logits = [3.0, 2.0, 0.5];
+        assert_eq!([0; 4].map(|_| sampler.sample(&logits)), [0, 1, 0, 0]);
     }
 
     #[test]

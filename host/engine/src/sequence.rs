@@ -54,11 +54,11 @@ impl Sequence {
             request.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens.saturating_add(max_tokens));
         Self {
             prompt_tokens,
+            sampler: Sampler::new(request.sampling, &request.prompt),
             tokens: request.prompt,
             computed: 0,
             blocks: Reservation::default(),
             max_length: longest.min(max_model_len),
-            sampler: Sampler::new(request.sampling),
             sender,
             text: TextStream::new(tokenizer, true),
             stop: StopMatcher::new(request.stop),

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use espalier_engine::{
-    Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, SamplingParams, Silent, Usage,
+    Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, Penalties, SamplingParams,
+    Silent, Usage,
 };
 use espalier_kernels::{Cpu, Precision};
 use espalier_model::{Checkpoint, Model, Tokenizer};
@@ -66,10 +67,20 @@ pub(crate) fn prompt(length: usize, seed: u32) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 37 + seed * 101) % 250).collect()
 }
 
+/// How tokens are drawn for a seed: odd seeds also have a bias and penalties, and cut the distribution in every way.
+pub(crate) fn sampling(seed: u64) -> SamplingParams {
+    let plain = SamplingParams::new(1.0, 0.95, Some(seed)).unwrap();
+    if seed.is_multiple_of(2) {
+        return plain;
+    }
+    let penalties = Penalties { repetition: 1.2, presence: 0.5, frequency: 0.25 };
+    let cut = plain.with_top_k(50).with_min_p(0.01).unwrap();
+    cut.with_penalties(penalties).unwrap().with_logit_bias(vec![(7, 2.0)]).unwrap()
+}
+
 /// A sampled request.
 pub(crate) fn sampled(prompt: Vec<u32>, max_tokens: usize, seed: u64) -> GenerateRequest {
-    let sampling = SamplingParams::new(1.0, 0.95, Some(seed)).unwrap();
-    GenerateRequest::new(prompt, Some(max_tokens), sampling, Vec::new()).unwrap()
+    GenerateRequest::new(prompt, Some(max_tokens), sampling(seed), Vec::new()).unwrap()
 }
 
 /// Everything a stream carried.

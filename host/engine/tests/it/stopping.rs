@@ -1,8 +1,8 @@
 //! How a generation ends.
 
-use espalier_engine::{Event, FinishReason, GenerateRequest, SamplingParams};
+use espalier_engine::{Event, FinishReason, GenerateRequest};
 
-use crate::fixture::{collect, config, engine, prompt, sampled};
+use crate::fixture::{collect, config, engine, prompt, sampled, sampling};
 
 #[test]
 fn max_tokens_and_the_end_of_the_context_are_reasons_of_length() {
@@ -22,8 +22,7 @@ fn a_stop_string_ends_the_text_before_it() {
     let characters: Vec<char> = free.text.chars().collect();
     assert!(characters.len() > 20, "{free:?}");
     let stop: String = characters[10..13].iter().collect();
-    let sampling = SamplingParams::new(1.0, 0.95, Some(21)).unwrap();
-    let request = GenerateRequest::new(prompt(10, 0), Some(60), sampling, vec![stop.clone()]).unwrap();
+    let request = GenerateRequest::new(prompt(10, 0), Some(60), sampling(21), vec![stop.clone()]).unwrap();
     let stopped = collect(engine.submit(request).unwrap());
     assert_eq!(stopped.text, free.text[..free.text.find(&stop).unwrap()]);
     assert_eq!(stopped.reason, FinishReason::Stop);

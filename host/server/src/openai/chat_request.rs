@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`, parsed.
 
+use espalier_engine::SamplingParams;
 use espalier_model::chat::{ReasoningEffort, Turn};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::model_address::ModelAddress;
 use crate::openai::completion_request::{address, max_tokens};
 use crate::openai::message::turns;
 use crate::openai::request_field::{CHAT_FIELDS, names, take_unimplemented};
-use crate::openai::sampling::{Delivery, Sampling, delivery, sampling, stop};
+use crate::openai::sampling::{Delivery, delivery, sampling, stop};
 use crate::openai::tools::{ToolUse, tool_use};
 
 /// A chat request that says only what this server does.
@@ -26,7 +27,7 @@ pub struct ChatRequest {
     /// Most tokens of the answer; `None` is what is left of the context.
     pub max_tokens: Option<usize>,
     /// How tokens are chosen.
-    pub sampling: Sampling,
+    pub sampling: SamplingParams,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// How the answer is sent.

@@ -1,12 +1,13 @@
 //! `POST /v1/completions`, parsed.
 
+use espalier_engine::SamplingParams;
 use serde_json::Value;
 
 use crate::api_error::ApiError;
 use crate::fields::Fields;
 use crate::model_address::ModelAddress;
 use crate::openai::request_field::{COMPLETION_FIELDS, names, take_unimplemented};
-use crate::openai::sampling::{Delivery, Sampling, delivery, sampling, stop};
+use crate::openai::sampling::{Delivery, delivery, sampling, stop};
 
 /// Most prompts in one request. Each is a sequence of its own in the engine.
 pub const PROMPT_LIMIT: usize = 128;
@@ -32,7 +33,7 @@ pub struct CompletionRequest {
     /// Most tokens of a completion, at least 1.
     pub max_tokens: usize,
     /// How tokens are chosen.
-    pub sampling: Sampling,
+    pub sampling: SamplingParams,
     /// Texts that end a completion.
     pub stop: Vec<String>,
     /// How the answer is sent.

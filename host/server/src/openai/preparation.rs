@@ -16,7 +16,7 @@ use crate::openai::chat_request::ChatRequest;
 use crate::openai::choice::ChoiceReader;
 use crate::openai::completion_request::{CompletionRequest, Prompt};
 use crate::openai::frames::Choice;
-use crate::openai::sampling::{Delivery, Sampling};
+use crate::openai::sampling::Delivery;
 use crate::openai::tools::ToolUse;
 use crate::routing::RequestOutline;
 
@@ -47,7 +47,7 @@ pub struct Running {
 struct Common<'a> {
     address: &'a ModelAddress,
     max_tokens: Option<usize>,
-    sampling: Sampling,
+    sampling: &'a SamplingParams,
     stop: &'a [String],
     delivery: Delivery,
     tools: &'a ToolUse,
@@ -63,7 +63,7 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
     let common = Common {
         address: &request.address,
         max_tokens: Some(request.max_tokens),
-        sampling: request.sampling,
+        sampling: &request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
         tools: &tools,
@@ -100,7 +100,7 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
     let common = Common {
         address: &request.address,
         max_tokens: request.max_tokens,
-        sampling: request.sampling,
+        sampling: &request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
         tools: &request.tools,
@@ -142,8 +142,6 @@ fn submit(
     generation: &Generation,
     prompts: Vec<Prepared>,
 ) -> Result<Vec<Choice>, espalier_engine::EngineError> {
-    let Sampling { temperature, top_p, seed } = common.sampling;
-    let sampling = SamplingParams::new(temperature, top_p, seed)?;
     let mut checked = Vec::with_capacity(prompts.len());
     for Prepared { tokens, parser, opening } in prompts {
         let prompt_tokens = tokens.len();
@@ -151,7 +149,7 @@ fn submit(
         let is_plain = matches!(parser, AnswerParser::Plain);
         let (engine_stop, stop) =
             if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
-        let request = GenerateRequest::new(tokens, common.max_tokens, sampling.clone(), engine_stop)?;
+        let request = GenerateRequest::new(tokens, common.max_tokens, common.sampling.clone(), engine_stop)?;
         let functions = common.tools.functions.iter().map(|function| function.name.clone()).collect();
         let mut reader = ChoiceReader::new(parser, stop, functions, common.tools.parallel, prompt_tokens);
         let opening = reader.open(opening);

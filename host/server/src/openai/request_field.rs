@@ -88,10 +88,42 @@ const STREAM_OPTIONS: RequestField = field(
     "only with `stream`; `include_usage` adds a last chunk with the usage; `include_obfuscation` only `false`",
 );
 const N: RequestField = field("n", OnlyNeutral(&["1"]), r#"{"const":1}"#, "one choice per prompt");
-const PRESENCE_PENALTY: RequestField = field("presence_penalty", OnlyNeutral(&["0"]), r#"{"const":0}"#, "");
-const FREQUENCY_PENALTY: RequestField = field("frequency_penalty", OnlyNeutral(&["0"]), r#"{"const":0}"#, "");
-const LOGIT_BIAS: RequestField =
-    field("logit_bias", OnlyNeutral(&["{}"]), r#"{"type":"object","maxProperties":0}"#, "");
+const PRESENCE_PENALTY: RequestField = field(
+    "presence_penalty",
+    Implemented,
+    r#"{"type":"number","minimum":-2,"maximum":2,"default":0}"#,
+    "default 0; subtracted once from the logit of each token that the completion has already",
+);
+const FREQUENCY_PENALTY: RequestField = field(
+    "frequency_penalty",
+    Implemented,
+    r#"{"type":"number","minimum":-2,"maximum":2,"default":0}"#,
+    "default 0; subtracted from a token's logit as often as the completion has it",
+);
+const LOGIT_BIAS: RequestField = field(
+    "logit_bias",
+    Implemented,
+    r#"{"type":"object","additionalProperties":{"type":"number","minimum":-100,"maximum":100}}"#,
+    "token ids of the model's vocabulary, as strings, to numbers from -100 to 100 that are added to their logits, before the penalties",
+);
+const TOP_K: RequestField = field(
+    "top_k",
+    Implemented,
+    r#"{"type":"integer","minimum":-1,"default":0}"#,
+    "vLLM's; only the most probable tokens; 0 (the default) or -1 is all",
+);
+const MIN_P: RequestField = field(
+    "min_p",
+    Implemented,
+    r#"{"type":"number","minimum":0,"maximum":1,"default":0}"#,
+    "vLLM's; only tokens at least this many times as probable as the most probable one; default 0",
+);
+const REPETITION_PENALTY: RequestField = field(
+    "repetition_penalty",
+    Implemented,
+    r#"{"type":"number","exclusiveMinimum":0,"maximum":2,"default":1}"#,
+    "vLLM's and transformers'; positive logits of tokens that prompt or completion have already are divided by it, others multiplied; default 1",
+);
 const USER: RequestField = field("user", Bookkeeping, r#"{"type":"string"}"#, "");
 
 /// The fields of `POST /v1/completions`.
@@ -126,6 +158,9 @@ pub const COMPLETION_FIELDS: &[RequestField] = &[
     PRESENCE_PENALTY,
     FREQUENCY_PENALTY,
     LOGIT_BIAS,
+    TOP_K,
+    MIN_P,
+    REPETITION_PENALTY,
     USER,
     field("logprobs", Refused, r#"{"type":"null"}"#, ""),
     field("suffix", Refused, r#"{"type":"null"}"#, ""),
@@ -162,6 +197,9 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     PRESENCE_PENALTY,
     FREQUENCY_PENALTY,
     LOGIT_BIAS,
+    TOP_K,
+    MIN_P,
+    REPETITION_PENALTY,
     field("logprobs", OnlyNeutral(&["false"]), r#"{"const":false}"#, ""),
     field("response_format", OnlyNeutral(&[r#"{"type":"text"}"#]), r#"{"const":{"type":"text"}}"#, ""),
     field(
@@ -296,6 +334,10 @@ pub fn compatibility_page() -> String {
          `model` is the address that answered, as `name@variant`. Beside OpenAI's fields each answer (and each chunk)\n\
          has `espalier: {variant, generation}`, the headers `x-espalier-variant` and `x-espalier-generation`, and a\n\
          `system_fingerprint` of the form `espalier-VERSION/MODEL@VARIANT#GENERATION`.\n\n\
+         Tokens are chosen in vLLM's order: `logit_bias`, then `repetition_penalty`, `frequency_penalty` and\n\
+         `presence_penalty` change the logits; they are divided by `temperature`; `min_p`, `top_k` and `top_p` cut the\n\
+         distribution, each what the one before left. With temperature 0 the most probable token after bias and penalties is\n\
+         taken. A seed gives the same tokens whatever else the host is doing.\n\n\
          A chat answer's `content` is the answer alone. What the model thought is in `reasoning_content`, of the message\n\
          or of the deltas (Harmony's `analysis`, the inside of `<think>`); calls are in `tool_calls`, with the finish reason\n\
          `tool_calls`. Stop texts end the answer, not the thoughts. `usage.completion_tokens_details.reasoning_tokens` counts\n\
@@ -330,8 +372,6 @@ mod tests {
     fn neutral_values_pass_and_others_are_refused_by_name() {
         for (name, neutral, other) in [
             ("n", json!(1), json!(2)),
-            ("presence_penalty", json!(0.0), json!(0.5)),
-            ("logit_bias", json!({}), json!({"50": 1})),
             ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
             ("metadata", json!({"a": "b"}), json!("x")),
             ("verbosity", json!(null), json!("low")),

@@ -1,20 +1,12 @@
 //! The fields that both completion endpoints share: sampling, stop texts and the way the answer is delivered.
 
+use std::ops::RangeInclusive;
+
+use espalier_engine::{Penalties, SamplingParams};
 use serde_json::Value;
 
 use crate::api_error::ApiError;
 use crate::fields::Fields;
-
-/// How the next token is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Share of the probability mass that is kept, in (0, 1].
-    pub top_p: f32,
-    /// Seed of this request's random numbers.
-    pub seed: Option<u64>,
-}
 
 /// How the answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +25,76 @@ const STOP_LIMIT: usize = 4;
 /// Longest stop text in bytes: the detokenizer holds back that much of the output.
 const STOP_BYTES: usize = 256;
 
-/// Reads `temperature`, `top_p` and `seed`.
-pub fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
-    let temperature = fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
-    let top_p = match fields.number("top_p", 0.0..=1.0)? {
-        Some(0.0) => return Err(ApiError::field(fields.path("top_p"), 0, "a number above 0, at most 1")),
-        Some(share) => share,
-        None => 1.0,
+/// Reads what chooses the next token: OpenAI's fields, and those that vLLM has beside them.
+pub fn sampling(fields: &mut Fields) -> Result<SamplingParams, ApiError> {
+    let temperature = number(fields, "temperature", 0.0..=2.0)?.unwrap_or(1.0);
+    let top_p = above_zero(fields, "top_p", 1.0)?.unwrap_or(1.0);
+    let seed = seed(fields)?;
+    let top_k = top_k(fields)?;
+    let min_p = number(fields, "min_p", 0.0..=1.0)?.unwrap_or_default();
+    let penalties = Penalties {
+        repetition: above_zero(fields, "repetition_penalty", 2.0)?.unwrap_or(1.0),
+        presence: number(fields, "presence_penalty", -2.0..=2.0)?.unwrap_or_default(),
+        frequency: number(fields, "frequency_penalty", -2.0..=2.0)?.unwrap_or_default(),
     };
-    let seed = match fields.take("seed") {
-        None => None,
-        // Clients send signed and unsigned 64-bit seeds; both map to one bit pattern each.
-        Some(value) => match (value.as_u64(), value.as_i64()) {
-            (Some(seed), _) => Some(seed),
-            (None, Some(seed)) => Some(seed.cast_unsigned()),
-            (None, None) => {
-                return Err(ApiError::field(fields.path("seed"), value, "a 64-bit whole number"));
+    let logit_bias = logit_bias(fields)?;
+    let params = SamplingParams::new(temperature, top_p, seed)?.with_top_k(top_k).with_min_p(min_p)?;
+    Ok(params.with_penalties(penalties)?.with_logit_bias(logit_bias)?)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "all ranges are small, f32 is close enough for sampling")]
+fn number(fields: &mut Fields, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, ApiError> {
+    Ok(fields.number(name, range)?.map(|number| number as f32))
+}
+
+fn above_zero(fields: &mut Fields, name: &str, most: f64) -> Result<Option<f32>, ApiError> {
+    match number(fields, name, 0.0..=most)? {
+        // Also what is too small for the sampler's numbers.
+        Some(0.0) => Err(ApiError::field(fields.path(name), 0, format!("a number above 0, at most {most}"))),
+        number => Ok(number),
+    }
+}
+
+fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
+    let Some(value) = fields.take("seed") else { return Ok(None) };
+    // Clients send signed and unsigned 64-bit seeds; both map to one bit pattern each.
+    match (value.as_u64(), value.as_i64()) {
+        (Some(seed), _) => Ok(Some(seed)),
+        (None, Some(seed)) => Ok(Some(seed.cast_unsigned())),
+        (None, None) => Err(ApiError::field(fields.path("seed"), value, "a 64-bit whole number")),
+    }
+}
+
+/// vLLM's clients say "all" as 0 or as -1.
+fn top_k(fields: &mut Fields) -> Result<usize, ApiError> {
+    let Some(value) = fields.take("top_k") else { return Ok(0) };
+    match value.as_i64() {
+        Some(-1) => Ok(0),
+        Some(count @ 0..) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
+        _ => Err(ApiError::field(fields.path("top_k"), value, "a whole number, at least -1")),
+    }
+}
+
+/// An object from token ids to numbers. Whether the vocabulary has the ids is known only once the model is.
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+    let path = fields.path("logit_bias");
+    let Some(value) = fields.take("logit_bias") else { return Ok(Vec::new()) };
+    let Value::Object(biases) = value else {
+        return Err(ApiError::field(path, value, "an object from token ids to numbers"));
+    };
+    biases
+        .into_iter()
+        .map(|(name, value)| {
+            let Ok(token) = name.parse() else {
+                return Err(ApiError::field(path.clone(), name, "token ids as names"));
+            };
+            match value.as_f64().filter(|bias| (-100.0..=100.0).contains(bias)) {
+                #[expect(clippy::cast_possible_truncation, reason = "close enough for a logit")]
+                Some(bias) => Ok((token, bias as f32)),
+                None => Err(ApiError::field(format!("{path}.{name}"), value, "a number from -100 to 100")),
             }
-        },
-    };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "both are at most 2, where f32 is close enough for sampling"
-    )]
-    let sampling = Sampling { temperature: temperature as f32, top_p: top_p as f32, seed };
-    Ok(sampling)
+        })
+        .collect()
 }
 
 /// Reads `stop`.
@@ -119,16 +156,51 @@ mod tests {
     #[test]
     fn defaults_are_openais() {
         let mut empty = fields(json!({}));
-        assert_eq!(sampling(&mut empty).unwrap(), Sampling { temperature: 1.0, top_p: 1.0, seed: None });
+        assert_eq!(sampling(&mut empty).unwrap(), SamplingParams::new(1.0, 1.0, None).unwrap());
         assert!(stop(&mut empty).unwrap().is_empty());
         assert_eq!(delivery(&mut empty).unwrap(), Delivery::Whole);
     }
 
     #[test]
     fn seeds_of_both_signs_are_kept_apart() {
-        assert_eq!(sampling(&mut fields(json!({"seed": -1}))).unwrap().seed, Some(u64::MAX));
-        assert_eq!(sampling(&mut fields(json!({"seed": 7}))).unwrap().seed, Some(7));
+        assert_eq!(sampling(&mut fields(json!({"seed": -1}))).unwrap().seed(), Some(u64::MAX));
+        assert_eq!(sampling(&mut fields(json!({"seed": 7}))).unwrap().seed(), Some(7));
         assert!(sampling(&mut fields(json!({"seed": 1.5}))).is_err());
+    }
+
+    #[test]
+    fn every_field_reaches_the_sampler() {
+        let asked = json!({
+            "temperature": 0.5, "top_p": 0.25, "seed": 3, "top_k": 7, "min_p": 0.125, "repetition_penalty": 1.5,
+            "presence_penalty": -1, "frequency_penalty": 2, "logit_bias": {"50": -100, "3": 0.5},
+        });
+        let penalties = Penalties { repetition: 1.5, presence: -1.0, frequency: 2.0 };
+        let expected = SamplingParams::new(0.5, 0.25, Some(3)).unwrap().with_top_k(7);
+        let expected = expected.with_min_p(0.125).unwrap().with_penalties(penalties).unwrap();
+        let expected = expected.with_logit_bias(vec![(50, -100.0), (3, 0.5)]).unwrap();
+        assert_eq!(sampling(&mut fields(asked)).unwrap(), expected);
+        assert_eq!(sampling(&mut fields(json!({"top_k": -1}))).unwrap().top_k(), 0);
+    }
+
+    #[test]
+    fn what_is_outside_its_range_is_named() {
+        for (field, wrong, param) in [
+            ("top_p", json!(0), "top_p"),
+            ("top_k", json!(-2), "top_k"),
+            ("top_k", json!(1.5), "top_k"),
+            ("min_p", json!(1.1), "min_p"),
+            ("repetition_penalty", json!(0), "repetition_penalty"),
+            ("repetition_penalty", json!(1e-60), "repetition_penalty"),
+            ("presence_penalty", json!(2.1), "presence_penalty"),
+            ("frequency_penalty", json!("x"), "frequency_penalty"),
+            ("logit_bias", json!([1]), "logit_bias"),
+            ("logit_bias", json!({"x": 1}), "logit_bias"),
+            ("logit_bias", json!({"-1": 1}), "logit_bias"),
+            ("logit_bias", json!({"5": 101}), "logit_bias.5"),
+        ] {
+            let error = sampling(&mut fields(json!({ field: wrong }))).unwrap_err();
+            assert_eq!(error.param(), Some(param), "{field}");
+        }
     }
 
     #[test]

@@ -64,6 +64,27 @@ fn a_seed_fixes_the_text() {
 }
 
 #[test]
+fn what_chooses_the_tokens_chooses_them() {
+    let host = Host::start();
+    let complete = |fields: Value| {
+        let mut body = json!({"model": MODEL, "prompt": "x", "max_tokens": 12, "seed": 5});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        host.post("/v1/completions", &body).success()["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let greedy = complete(json!({"temperature": 0}));
+    assert_eq!(complete(json!({"temperature": 2, "top_k": 1})), greedy);
+    assert_eq!(complete(json!({"temperature": 2, "min_p": 1})), greedy);
+    assert_ne!(complete(json!({"temperature": 2, "top_k": -1})), greedy);
+    let tokenizer = host.application.registry().generations()[0].tokenizer().as_ref().clone();
+    let q = tokenizer.encode("q", false).unwrap()[0].to_string();
+    assert_eq!(complete(json!({"temperature": 1, "logit_bias": {q.clone(): 100}})), "q".repeat(12));
+    // Each q before costs the next one more than the bias gives in the end.
+    let penalized = json!({"temperature": 0, "logit_bias": {q: 8}, "frequency_penalty": 2});
+    let count = complete(penalized).matches('q').count();
+    assert!((1..12).contains(&count), "{count}");
+}
+
+#[test]
 fn max_tokens_defaults_to_sixteen() {
     let host = Host::start();
     let body = host.post("/v1/completions", &json!({"model": MODEL, "prompt": "x", "seed": 1})).success();
