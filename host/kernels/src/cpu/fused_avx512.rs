@@ -23,50 +23,34 @@ pub(super) fn supports(format: WeightFormat, columns: usize) -> bool {
 }
 
 /// Values that stand for themselves, taken 32 at a time.
-struct Bf16;
-struct F16;
+macro_rules! plain {
+    ($($format:ident: $convert:expr;)*) => {
+        $(struct $format;
 
-impl Blocks<64> for Bf16 {
-    const SCALED: bool = false;
+        impl Blocks<64> for $format {
+            const SCALED: bool = false;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-    unsafe fn factors(_: __m512i) -> Factors {
-        Factors { d: [0.0; SCALES], m: [0.0; SCALES] }
-    }
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+            unsafe fn factors(_: __m512i) -> Factors {
+                Factors { d: [0.0; SCALES], m: [0.0; SCALES] }
+            }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-    unsafe fn values(block: &[u8; 64], _: f32, _: f32) -> (__m512, __m512) {
-        // SAFETY: the block is 64 bytes, and the features are enabled.
-        unsafe {
-            let half = |offset: usize| {
-                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(block.as_ptr().add(offset).cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
-            };
-            (half(0), half(32))
-        }
-    }
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+            unsafe fn values(block: &[u8; 64], _: f32, _: f32) -> (__m512, __m512) {
+                // SAFETY: 16 values of two bytes are read from each half of the block, and the features are enabled.
+                unsafe {
+                    let half = |first: usize| $convert(_mm256_loadu_si256(block.as_ptr().add(first).cast()));
+                    (half(0), half(32))
+                }
+            }
+        })*
+    };
 }
-
-impl Blocks<64> for F16 {
-    const SCALED: bool = false;
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-    unsafe fn factors(_: __m512i) -> Factors {
-        Factors { d: [0.0; SCALES], m: [0.0; SCALES] }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-    unsafe fn values(block: &[u8; 64], _: f32, _: f32) -> (__m512, __m512) {
-        // SAFETY: the block is 64 bytes, and the features are enabled.
-        unsafe {
-            let half = |offset: usize| _mm512_cvtph_ps(_mm256_loadu_si256(block.as_ptr().add(offset).cast()));
-            (half(0), half(32))
-        }
-    }
+plain! {
+    Bf16: |bits| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)));
+    F16: |bits| _mm512_cvtph_ps(bits);
 }
 
 /// Adds the products of four rows of blocks with up to four activation rows to `sums[w · activations.count() + a]`.
