@@ -37,8 +37,8 @@ fn wrong_fields_are_named() {
         ("prompt", json!({"text": "x"})),
         ("prompt", json!([[4_000_000_000_u32]])),
         ("no_such_field", json!(1)),
-        ("logprobs", json!(5)),
-        ("n", json!(2)),
+        ("logprobs", json!(6)),
+        ("n", json!(0)),
     ] {
         let answer = http::post(&url, &completion(field, value.clone()));
         let param = answer.json()["error"]["param"].as_str().map(str::to_owned);

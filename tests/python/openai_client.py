@@ -78,6 +78,36 @@ def sampling():
     check(one != other, f"another seed gives another text, found {one!r} twice")
 
 
+    choices = client.completions.create(**options, seed=1, n=2).choices
+    check([choice.index for choice in choices] == [0, 1], "two choices are numbered")
+    check([choice.text for choice in choices] == [one, other], "the second choice has the next seed")
+    cut = client.completions.create(**options, seed=1, extra_body={"top_k": 1}).choices[0].text
+    greedy = client.completions.create(**options | {"temperature": 0}).choices[0].text
+    check(cut == greedy, f"one candidate is the greedy one, found {cut!r} and {greedy!r}")
+    fresh = client.completions.create(**options | {"temperature": 0, "max_tokens": 24}, frequency_penalty=2)
+    check(fresh.choices[0].text != greedy, "penalties change the text")
+
+
+def logprobs():
+    options = {"model": MODEL, "max_tokens": 6, "temperature": 0}
+    scored = client.completions.create(**options, prompt=PROMPT, logprobs=2, echo=True).choices[0]
+    found = scored.logprobs
+    check("".join(found.tokens) == scored.text, f"the tokens {found.tokens} are those of {scored.text!r}")
+    check(found.token_logprobs[0] is None, "nothing precedes the first token of a prompt")
+    for token, logprob, top, offset in zip(found.tokens, found.token_logprobs, found.top_logprobs, found.text_offset):
+        check(scored.text[offset:].startswith(token), f"{token!r} is at {offset} of {scored.text!r}")
+        check(logprob is None or top[token] == logprob, f"{token!r} is among {top}")
+    greedy = zip(found.token_logprobs[-6:], found.top_logprobs[-6:])
+    check(all(logprob == max(top.values()) for logprob, top in greedy), "greedy tokens are the most probable")
+
+    chat = client.chat.completions.create(**options, messages=MESSAGES, logprobs=True, top_logprobs=4).choices[0]
+    entries = chat.logprobs.content
+    spoken = b"".join(bytes(entry.bytes) for entry in entries).decode()
+    check(spoken == chat.message.content, f"the bytes are those of the answer, found {spoken!r}")
+    check(all(len(entry.top_logprobs) == 4 for entry in entries), "four alternatives each")
+    check(all(entry.top_logprobs[0].logprob == entry.logprob for entry in entries), "the first is the greedy one")
+
+
 def errors():
     def refused(kind, what, call):
         try:
@@ -89,9 +119,9 @@ def errors():
     error = refused(
         openai.BadRequestError,
         "a field that isn't implemented",
-        lambda: client.completions.create(model=MODEL, prompt=PROMPT, logprobs=3),
+        lambda: client.completions.create(model=MODEL, prompt=PROMPT, suffix="."),
     )
-    check(error.param == "logprobs", f"the error names the field, found {error.param}")
+    check(error.param == "suffix", f"the error names the field, found {error.param}")
     error = refused(
         openai.BadRequestError,
         "a temperature of 9",
@@ -105,6 +135,6 @@ def errors():
     )
 
 
-for part in (models, completion, chat, sampling, errors):
+for part in (models, completion, chat, sampling, logprobs, errors):
     part()
     print(f"{part.__name__} holds")

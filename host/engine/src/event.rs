@@ -2,19 +2,30 @@
 
 use tokio::sync::mpsc;
 
+use crate::logprobs::TokenLogprobs;
+
 /// The receiving end of a request. Dropping it cancels the request: its blocks are free after the next step.
 pub type EventStream = mpsc::UnboundedReceiver<Event>;
 
 /// Something that happened to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// How probable the prompt was: its tokens from the second on. Only for a request
+    /// [with the prompt's log-probabilities](crate::GenerateRequest::with_prompt_logprobs), and before any text.
+    Prompt {
+        /// One for each token but the first.
+        logprobs: Vec<TokenLogprobs>,
+    },
     /// New text; `token_ids` are the tokens that completed it.
     Text {
         /// Whole UTF-8 characters, stop strings already cut off; empty only for a request
-        /// [with every token](crate::GenerateRequest::with_every_token).
+        /// [with every token](crate::GenerateRequest::with_every_token), or as the last one for one with log-probabilities.
         text: String,
         /// Tokens since the last event.
         token_ids: Vec<u32>,
+        /// One for each of `token_ids` for a request [with log-probabilities](crate::GenerateRequest::with_logprobs),
+        /// otherwise none.
+        logprobs: Vec<TokenLogprobs>,
     },
     /// The end; nothing follows.
     Finished {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::EngineError;
+use crate::logprobs::MAX_TOP_LOGPROBS;
 use crate::sampling_params::SamplingParams;
 
 /// Stop strings per request, as in OpenAI's API.
@@ -35,6 +36,8 @@ pub struct GenerateRequest {
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: Vec<String>,
     pub(crate) every_token: bool,
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) prompt_logprobs: bool,
     pub(crate) satisfied: Satisfied,
 }
 
@@ -75,7 +78,16 @@ impl GenerateRequest {
             });
         }
         let satisfied = Satisfied::default();
-        Ok(Self { prompt, max_tokens, sampling, stop, every_token: false, satisfied })
+        Ok(Self {
+            prompt,
+            max_tokens,
+            sampling,
+            stop,
+            every_token: false,
+            logprobs: None,
+            prompt_logprobs: false,
+            satisfied,
+        })
     }
 
     /// The same request, with an event for each token, also for those that complete no text: control tokens, the end
@@ -83,6 +95,28 @@ impl GenerateRequest {
     #[must_use]
     pub fn with_every_token(self) -> Self {
         Self { every_token: true, ..self }
+    }
+
+    /// The same request, with the log-probability of each generated token and of the `top` most probable ones at its
+    /// place. Every generated token is then reported, the end token too.
+    ///
+    /// # Errors
+    /// More than [`MAX_TOP_LOGPROBS`].
+    pub fn with_logprobs(self, top: usize) -> Result<Self, EngineError> {
+        if top > MAX_TOP_LOGPROBS {
+            return Err(EngineError::InvalidParameter {
+                field: "top_logprobs",
+                found: top.to_string(),
+                expected: "at most 20",
+            });
+        }
+        Ok(Self { logprobs: Some(top), ..self })
+    }
+
+    /// A request with log-probabilities, with those of the prompt's tokens too.
+    #[must_use]
+    pub fn with_prompt_logprobs(self) -> Self {
+        Self { prompt_logprobs: true, ..self }
     }
 
     /// What its reader may set before it drops the stream.

@@ -103,6 +103,12 @@ impl SamplingParams {
         Ok(Self { logit_bias, ..self })
     }
 
+    /// The parameters of the choice at `index` among several for one prompt: its seed is as much greater.
+    #[must_use]
+    pub fn for_choice(&self, index: u64) -> Self {
+        Self { seed: self.seed.map(|seed| seed.wrapping_add(index)), ..self.clone() }
+    }
+
     /// The divisor of the logits; 0 means greedy.
     pub const fn temperature(&self) -> f32 {
         self.temperature

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::Reservation;
 use crate::event::{Event, FinishReason, Usage};
+use crate::logprobs::TokenLogprobs;
 use crate::observer::{EngineObserver, RequestRecord};
 use crate::request::{GenerateRequest, Satisfied};
 use crate::sampler::Sampler;
@@ -21,15 +22,20 @@ pub(crate) struct Sequence {
     pub(crate) blocks: Reservation,
     /// Prompt plus completion may not exceed this.
     pub(crate) max_length: usize,
-    pub(crate) sampler: Sampler,
+    sampler: Sampler,
     sender: UnboundedSender<Event>,
     text: TextStream,
     stop: StopMatcher,
     /// Whether tokens without text are reported at once.
     every_token: bool,
     satisfied: Satisfied,
+    /// How many alternatives are reported with each token's log-probability, if that is reported.
+    top_logprobs: Option<usize>,
+    /// The log-probabilities of the prompt from its second token on, as far as they are known, until they are reported.
+    prompt_logprobs: Option<Vec<TokenLogprobs>>,
     /// Tokens since the last event.
     unreported: Vec<u32>,
+    unreported_logprobs: Vec<TokenLogprobs>,
     times: Times,
     finish: Option<FinishReason>,
     failed: bool,
@@ -64,7 +70,10 @@ impl Sequence {
             stop: StopMatcher::new(request.stop),
             every_token: request.every_token,
             satisfied: request.satisfied,
+            top_logprobs: request.logprobs,
+            prompt_logprobs: request.prompt_logprobs.then(Vec::new),
             unreported: Vec::new(),
+            unreported_logprobs: Vec::new(),
             times: Times { arrived: Instant::now(), started: None, first_token: None, last_token: None },
             finish: None,
             failed: false,
@@ -81,8 +90,36 @@ impl Sequence {
         self.times.started.get_or_insert_with(Instant::now);
     }
 
+    /// Whether the logits of the whole prompt are wanted and not only those at its end.
+    pub(crate) fn scores_prompt(&self) -> bool {
+        self.prompt_logprobs.is_some()
+    }
+
+    /// Takes the `logits` for the prompt's token at `position`.
+    pub(crate) fn score_prompt(&mut self, position: usize, logits: &[f32]) {
+        let top = self.top_logprobs.unwrap_or_default();
+        if let Some(scores) = &mut self.prompt_logprobs
+            && scores.len() + 1 == position
+            && let Some(&token) = self.tokens.get(position)
+        {
+            scores.push(TokenLogprobs::of(token, logits, top));
+        }
+    }
+
+    /// Samples the next token from `logits`; `ends` are the tokens that end a generation.
+    pub(crate) fn advance(&mut self, logits: &[f32], ends: &[u32], observer: &dyn EngineObserver) {
+        if let Some(logprobs) = self.prompt_logprobs.take() {
+            self.send(Event::Prompt { logprobs });
+        }
+        let token = self.sampler.sample(logits);
+        if let Some(top) = self.top_logprobs {
+            self.unreported_logprobs.push(TokenLogprobs::of(token, logits, top));
+        }
+        self.push(token, ends.contains(&token), observer);
+    }
+
     /// Takes a sampled token: decides whether it is the last and sends the text that it completes.
-    pub(crate) fn push(&mut self, token: u32, is_end: bool, observer: &dyn EngineObserver) {
+    fn push(&mut self, token: u32, is_end: bool, observer: &dyn EngineObserver) {
         self.tokens.push(token);
         self.unreported.push(token);
         self.observe_token(observer);
@@ -92,7 +129,7 @@ impl Sequence {
         let piece = self.text.push(token);
         match self.stop.push(&piece) {
             Matched::Stop(text) => {
-                self.send_text(text);
+                self.send_last_text(text);
                 self.finish = Some(FinishReason::Stop);
                 self.send_end();
             }
@@ -149,7 +186,7 @@ impl Sequence {
             Matched::Stop(text) => (text, FinishReason::Stop),
             Matched::Text(text) => (text + &self.stop.flush(), reason),
         };
-        self.send_text(text);
+        self.send_last_text(text);
         self.finish = Some(reason);
         self.send_end();
     }
@@ -163,8 +200,15 @@ impl Sequence {
     fn send_text(&mut self, text: String) {
         if !text.is_empty() || (self.every_token && !self.unreported.is_empty()) {
             let token_ids = std::mem::take(&mut self.unreported);
-            self.send(Event::Text { text, token_ids });
+            let logprobs = std::mem::take(&mut self.unreported_logprobs);
+            self.send(Event::Text { text, token_ids, logprobs });
         }
+    }
+
+    /// Log-probabilities are of every token, also of those at the end that completed no text.
+    fn send_last_text(&mut self, text: String) {
+        self.every_token |= self.top_logprobs.is_some();
+        self.send_text(text);
     }
 
     fn send(&self, event: Event) {

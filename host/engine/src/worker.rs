@@ -13,6 +13,9 @@ use crate::observer::{EngineObserver, StepRecord};
 use crate::scheduler::{Chunk, Scheduler};
 use crate::sequence::Sequence;
 
+/// Rows of logits in a step for prompts that are scored: each is as long as the vocabulary.
+const SCORED_ROWS: usize = 64;
+
 /// Owns everything that only the engine's thread touches.
 pub(crate) struct Worker {
     model: Arc<Model>,
@@ -40,7 +43,8 @@ impl Worker {
     pub(crate) fn run(mut self) {
         while self.take_arrivals() {
             self.retire();
-            let chunks = self.scheduler.plan();
+            let mut chunks = self.scheduler.plan();
+            self.limit_scored_rows(&mut chunks);
             self.publish();
             if chunks.is_empty() {
                 continue;
@@ -86,18 +90,31 @@ impl Worker {
             } else {
                 record.decode_tokens += 1;
             }
-            sequence.computed += chunk.tokens;
-            if sequence.computed == sequence.tokens.len()
-                && let Some(row) = rows.next()
-            {
-                let token = sequence.sampler.sample(row);
-                let is_end = self.model.spec().eos.contains(&token);
-                sequence.push(token, is_end, &*self.observer);
+            let end = chunk.start + chunk.tokens;
+            let wanted = logit_rows(sequence, chunk);
+            sequence.computed = end;
+            for (position, row) in (end - wanted..end).zip(&mut rows) {
+                if position + 1 < sequence.tokens.len() {
+                    sequence.score_prompt(position + 1, row);
+                } else {
+                    sequence.advance(row, &self.model.spec().eos, &*self.observer);
+                }
             }
         }
         record.duration = begin.elapsed();
         self.observer.step(&record);
         Ok(())
+    }
+
+    /// Cuts the chunks of prompts that are scored, so that a step never holds more than [`SCORED_ROWS`] of their logits.
+    fn limit_scored_rows(&self, chunks: &mut Vec<Chunk>) {
+        let running = self.scheduler.running();
+        let mut left = SCORED_ROWS;
+        for chunk in chunks.iter_mut().filter(|chunk| running[chunk.sequence].scores_prompt()) {
+            chunk.tokens = chunk.tokens.min(left);
+            left -= chunk.tokens;
+        }
+        chunks.retain(|chunk| chunk.tokens > 0);
     }
 
     fn forward(&mut self, chunks: &[Chunk]) -> Result<Vec<f32>, ModelError> {
@@ -110,9 +127,7 @@ impl Worker {
             let end = chunk.start + chunk.tokens;
             tokens.extend_from_slice(&sequence.tokens[chunk.start..end]);
             spans.push(sequence.blocks.tables.span(chunk.start, chunk.tokens));
-            if end == sequence.tokens.len() {
-                rows.push(tokens.len() - 1);
-            }
+            rows.extend(tokens.len() - logit_rows(sequence, chunk)..tokens.len());
         }
         let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Rows(&rows) };
         self.model.forward(&batch, &mut self.cache, self.limits.precision, None)
@@ -139,5 +154,14 @@ impl Worker {
             self.scheduler.blocks().used(),
             self.scheduler.blocks().total(),
         );
+    }
+}
+
+/// How many of a chunk's last tokens need logits: all in a prompt that is scored, else only the last token of all.
+fn logit_rows(sequence: &Sequence, chunk: &Chunk) -> usize {
+    if sequence.scores_prompt() {
+        chunk.tokens
+    } else {
+        usize::from(chunk.start + chunk.tokens == sequence.tokens.len())
     }
 }

@@ -177,6 +177,33 @@ fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
+fn completion_logprobs() -> Value {
+    let list = |items: Value| json!({"type": "array", "items": items});
+    json!({
+        "type": ["object", "null"],
+        "properties": {
+            "tokens": list(json!({"type": "string"})),
+            "token_logprobs": list(json!({"type": ["number", "null"]})),
+            "top_logprobs": list(json!({"type": ["object", "null"], "additionalProperties": {"type": "number"}})),
+            "text_offset": list(json!({"type": "integer", "minimum": 0})),
+        },
+    })
+}
+
+fn chat_logprobs() -> Value {
+    let mut token = json!({
+        "token": {"type": "string"},
+        "logprob": {"type": "number"},
+        "bytes": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+    });
+    let alternatives = json!({"type": "array", "items": {"type": "object", "properties": token}});
+    if let Value::Object(token) = &mut token {
+        token.insert("top_logprobs".into(), alternatives);
+    }
+    let content = json!({"type": "array", "items": {"type": "object", "properties": token}});
+    json!({"type": ["object", "null"], "properties": {"content": content, "refusal": {"type": "null"}}})
+}
+
 fn schemas() -> Value {
     let text = json!({"type": "string"});
     let count = json!({"type": "integer", "minimum": 0});
@@ -253,7 +280,7 @@ fn schemas() -> Value {
         },
         "Completion": answer(json!({
             "type": "object",
-            "properties": {"index": count, "text": text, "logprobs": {"type": "null"}, "finish_reason": finish},
+            "properties": {"index": count, "text": text, "logprobs": completion_logprobs(), "finish_reason": finish},
         })),
         "ChatCompletion": answer(json!({
             "type": "object",
@@ -263,7 +290,7 @@ fn schemas() -> Value {
                     "role": {"const": "assistant"}, "content": {"type": ["string", "null"]}, "refusal": {"type": "null"},
                     "reasoning_content": text, "tool_calls": {"type": "array", "items": reference("ToolCall")},
                 }},
-                "logprobs": {"type": "null"},
+                "logprobs": chat_logprobs(),
                 "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
             },
         })),

@@ -57,7 +57,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     while let Some(event) = events.blocking_recv() {
         match event {
             Event::Text { token_ids, .. } if args.ids => ids.extend(token_ids),
-            Event::Text { text, token_ids } => print(&mut out, parser.push(&text, &token_ids))?,
+            Event::Text { text, token_ids, .. } => print(&mut out, parser.push(&text, &token_ids))?,
+            Event::Prompt { .. } => {}
             Event::Finished { .. } if args.ids => break,
             Event::Finished { .. } => {
                 print(&mut out, parser.finish())?;

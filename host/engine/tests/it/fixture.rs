@@ -97,6 +97,7 @@ pub(crate) fn collect(mut stream: EventStream) -> Outcome {
     while let Some(event) = stream.blocking_recv() {
         match event {
             Event::Text { text: piece, .. } => text.push_str(&piece),
+            Event::Prompt { .. } => {}
             Event::Finished { reason, usage } => return Outcome { text, reason, usage },
             Event::Failed(message) => panic!("{message}"),
         }

@@ -5,5 +5,6 @@ mod admission;
 mod batching;
 mod cancellation;
 mod fixture;
+mod logprobs;
 mod registry;
 mod stopping;

@@ -36,7 +36,7 @@ fn every_token_is_reported_where_that_is_asked_for() {
     let (mut ids, mut text) = (Vec::new(), String::new());
     loop {
         match stream.blocking_recv().unwrap() {
-            Event::Text { text: piece, token_ids } => {
+            Event::Text { text: piece, token_ids, .. } => {
                 assert!(!token_ids.is_empty() || !piece.is_empty());
                 ids.extend(token_ids);
                 text.push_str(&piece);
@@ -45,6 +45,7 @@ fn every_token_is_reported_where_that_is_asked_for() {
                 assert_eq!(ids.len(), usage.completion_tokens);
                 break;
             }
+            Event::Prompt { .. } => panic!("nobody asked for that"),
             Event::Failed(message) => panic!("{message}"),
         }
     }

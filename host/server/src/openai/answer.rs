@@ -9,6 +9,7 @@ use espalier_engine::GenerationId;
 use serde_json::{Map, Value, json};
 
 use crate::openai::delta::{ChoiceUsage, Delta};
+use crate::openai::logprobs::{LogprobEntry, chat_logprobs, completion_logprobs};
 
 /// Which of the two endpoints an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +75,18 @@ impl Answer {
         Value::Object(body)
     }
 
-    /// The choice of a whole answer, with `prefix` before its text.
+    /// The choice of a whole answer.
     #[must_use]
-    pub fn choice(&self, index: usize, prefix: String, deltas: &[Delta]) -> Value {
+    pub fn choice(&self, index: usize, deltas: &[Delta]) -> Value {
         let (mut text, mut reasoning, mut calls, mut finish_reason) =
-            (prefix, String::new(), Vec::new(), Value::Null);
+            (String::new(), String::new(), Vec::new(), Value::Null);
+        let mut entries = Vec::new();
         for delta in deltas {
             match delta {
-                Delta::Content(piece) => text.push_str(piece),
+                Delta::Content { text: piece, logprobs } => {
+                    text.push_str(piece);
+                    entries.extend(logprobs);
+                }
                 Delta::Reasoning(piece) => reasoning.push_str(piece),
                 Delta::ToolCall { id, name, .. } => calls.push((id, name, String::new())),
                 Delta::Arguments { text, .. } => {
@@ -92,8 +97,9 @@ impl Answer {
                 Delta::Finished(ending) => finish_reason = ending.reason.into(),
             }
         }
+        let logprobs = self.logprobs(&entries);
         if self.shape == Shape::Completion {
-            return json!({"index": index, "text": text, "logprobs": null, "finish_reason": finish_reason});
+            return json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason});
         }
         let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
         let mut message = json!({"role": "assistant", "content": content, "refusal": null});
@@ -106,7 +112,7 @@ impl Answer {
                 message.insert("tool_calls".into(), calls.into_iter().map(call).collect());
             }
         }
-        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish_reason})
+        json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason})
     }
 
     /// The first choice chunk of a chat: who speaks.
@@ -122,12 +128,16 @@ impl Answer {
             Delta::Finished(ending) => ending.reason.into(),
             _ => Value::Null,
         };
+        let logprobs = match delta {
+            Delta::Content { logprobs, .. } => self.logprobs(&logprobs.iter().collect::<Vec<_>>()),
+            _ => Value::Null,
+        };
         if self.shape == Shape::Completion {
-            let text = if let Delta::Content(text) = delta { text } else { "" };
-            return json!({"index": index, "text": text, "logprobs": null, "finish_reason": finish_reason});
+            let text = if let Delta::Content { text, .. } = delta { text } else { "" };
+            return json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason});
         }
         let delta = match delta {
-            Delta::Content(text) => json!({"content": text}),
+            Delta::Content { text, .. } => json!({"content": text}),
             Delta::Reasoning(text) => json!({"reasoning_content": text}),
             Delta::ToolCall { index, id, name } => json!({"tool_calls": [{
                 "index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""},
@@ -137,7 +147,14 @@ impl Answer {
             }
             Delta::Finished(_) => json!({}),
         };
-        json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": finish_reason})
+        json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason})
+    }
+
+    fn logprobs(&self, entries: &[&LogprobEntry]) -> Value {
+        match self.shape {
+            Shape::Completion => completion_logprobs(entries),
+            Shape::Chat => chat_logprobs(entries),
+        }
     }
 
     fn usage(&self, usage: ChoiceUsage) -> Value {
@@ -207,8 +224,8 @@ mod tests {
     fn an_answer_says_who_gave_it() {
         let answer = answer(Shape::Chat);
         let usage = ChoiceUsage { prompt: 2, completion: 3, reasoning: 1 };
-        let deltas = [Delta::Content("h".into()), Delta::Content("i".into()), finished("stop")];
-        let body = answer.whole(vec![answer.choice(0, String::new(), &deltas)], usage);
+        let deltas = [Delta::content("h".into()), Delta::content("i".into()), finished("stop")];
+        let body = answer.whole(vec![answer.choice(0, &deltas)], usage);
         assert_eq!(body["model"], "m@v");
         assert_eq!(body["espalier"], json!({"variant": "v", "generation": 3}));
         assert_eq!(body["usage"]["total_tokens"], 5);
@@ -236,7 +253,7 @@ mod tests {
             finished("tool_calls"),
         ];
         let function = |id, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": arguments}});
-        let choice = answer.choice(0, String::new(), &deltas);
+        let choice = answer.choice(0, &deltas);
         let calls = json!([function("c0", "{\"a\":1}"), function("c1", "")]);
         let message = json!({"role": "assistant", "content": null, "refusal": null, "reasoning_content": "hm", "tool_calls": calls});
         assert_eq!(choice["message"], message);

@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`, parsed.
 
-use espalier_engine::SamplingParams;
+use espalier_engine::{MAX_TOP_LOGPROBS, SamplingParams};
 use espalier_model::chat::{ReasoningEffort, Turn};
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::model_address::ModelAddress;
 use crate::openai::completion_request::{address, max_tokens};
 use crate::openai::message::turns;
 use crate::openai::request_field::{CHAT_FIELDS, names, take_unimplemented};
-use crate::openai::sampling::{Delivery, delivery, sampling, stop};
+use crate::openai::sampling::{Delivery, alternatives, choice_count, delivery, sampling, stop};
 use crate::openai::tools::{ToolUse, tool_use};
 
 /// A chat request that says only what this server does.
@@ -32,6 +32,10 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     /// How the answer is sent.
     pub delivery: Delivery,
+    /// How many answers.
+    pub choices: usize,
+    /// How many alternatives are told with each token's log-probability, if that is told.
+    pub logprobs: Option<usize>,
 }
 
 impl ChatRequest {
@@ -56,10 +60,35 @@ impl ChatRequest {
         let sampling = sampling(&mut fields)?;
         let stop = stop(&mut fields)?;
         let delivery = delivery(&mut fields)?;
+        let choices = choice_count(&mut fields)?;
+        let logprobs = logprobs(&mut fields)?;
         take_unimplemented(&mut fields, CHAT_FIELDS)?;
         fields.finish(&names(CHAT_FIELDS))?;
         let max_tokens = newer.or(older);
-        Ok(Self { address, turns, tools, reasoning_effort, max_tokens, sampling, stop, delivery })
+        Ok(Self {
+            address,
+            turns,
+            tools,
+            reasoning_effort,
+            max_tokens,
+            sampling,
+            stop,
+            delivery,
+            choices,
+            logprobs,
+        })
+    }
+}
+
+/// `logprobs` says whether, `top_logprobs` how many alternatives.
+fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let is_asked = fields.boolean("logprobs")?.unwrap_or(false);
+    let top = alternatives(fields, "top_logprobs", MAX_TOP_LOGPROBS as u64)?;
+    match top {
+        Some(top) if !is_asked => {
+            Err(ApiError::field("top_logprobs", top, "no top_logprobs unless logprobs is true"))
+        }
+        top => Ok(is_asked.then(|| top.unwrap_or_default())),
     }
 }
 
@@ -94,6 +123,16 @@ mod tests {
         let body = |newer: u32, older: u32| json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": older, "max_completion_tokens": newer});
         assert_eq!(ChatRequest::parse(body(5, 5)).unwrap().max_tokens, Some(5));
         assert_eq!(ChatRequest::parse(body(5, 6)).unwrap_err().param(), Some("max_tokens"));
+    }
+
+    #[test]
+    fn top_logprobs_need_logprobs() {
+        assert_eq!(with("logprobs", json!(true)).unwrap().logprobs, Some(0));
+        assert_eq!(with("logprobs", json!(false)).unwrap().logprobs, None);
+        assert_eq!(with("top_logprobs", json!(3)).unwrap_err().param(), Some("top_logprobs"));
+        let body = |top: u32| json!({"model": "m", "messages": [{"role": "user", "content": "a"}], "logprobs": true, "top_logprobs": top});
+        assert_eq!(ChatRequest::parse(body(20)).unwrap().logprobs, Some(20));
+        assert_eq!(ChatRequest::parse(body(21)).unwrap_err().param(), Some("top_logprobs"));
     }
 
     #[test]

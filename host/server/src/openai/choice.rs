@@ -2,10 +2,13 @@
 //!
 //! Streamed and whole answers are made of the same pieces, so they say the same.
 
-use espalier_engine::{Event, FinishReason, Matched, StopMatcher, Usage};
+use std::collections::VecDeque;
+
+use espalier_engine::{Event, FinishReason, Matched, StopMatcher, TokenLogprobs, Usage};
 use espalier_model::chat::{AnswerEvent, AnswerParser, AnswerPart, Malformation};
 
 use crate::openai::delta::{ChoiceUsage, Delta, Ending, call_id};
+use crate::openai::logprobs::LogprobReader;
 use crate::openai::tools::is_function_name;
 
 /// Harmony's namespace of the functions that a request offers.
@@ -24,6 +27,11 @@ pub struct ChoiceReader {
     reasoning: Field,
     content: Field,
     usage: ChoiceUsage,
+    logprobs: Option<LogprobReader>,
+    /// Scores of tokens that no part of the answer has accounted for yet.
+    unclaimed: VecDeque<TokenLogprobs>,
+    /// Scores of tokens of the answer's text that are still to be told.
+    claimed: Vec<TokenLogprobs>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +66,8 @@ impl ChoiceReader {
         Self::new(AnswerParser::Plain, Vec::new(), Vec::new(), true, prompt_tokens)
     }
 
-    /// A reader with `parser`. If there are `functions`, calls of functions are calls; `stop` ends the answer's text before it; unless
-    /// `parallel` the choice ends with its first call.
+    /// A reader with `parser`. If there are `functions`, calls of functions are calls; `stop` ends the answer's text
+    /// before it; unless `parallel` the choice ends with its first call.
     #[must_use]
     pub fn new(
         parser: AnswerParser,
@@ -78,7 +86,17 @@ impl ChoiceReader {
             reasoning: Field::default(),
             content: Field::default(),
             usage: ChoiceUsage { prompt: prompt_tokens, ..ChoiceUsage::default() },
+            logprobs: None,
+            unclaimed: VecDeque::new(),
+            claimed: Vec::new(),
         }
+    }
+
+    /// The same, telling log-probabilities too: of all tokens of a plain answer, of those of the text in one with
+    /// parts.
+    #[must_use]
+    pub fn with_logprobs(self, logprobs: LogprobReader) -> Self {
+        Self { logprobs: Some(logprobs), ..self }
     }
 
     /// What the prompt says of the answer already.
@@ -95,7 +113,12 @@ impl ChoiceReader {
     pub fn take(&mut self, event: Event) -> Result<Vec<Delta>, String> {
         let mut deltas = Vec::new();
         match event {
-            Event::Text { text, token_ids } => {
+            Event::Prompt { logprobs } => {
+                let logprobs = self.logprobs.as_mut().map(|reader| reader.read_prompt(&logprobs));
+                deltas.push(Delta::Content { text: String::new(), logprobs: logprobs.unwrap_or_default() });
+            }
+            Event::Text { text, token_ids, logprobs } => {
+                self.unclaimed.extend(logprobs);
                 let events = self.parser.push(&text, &token_ids);
                 if !self.take_events(events, &mut deltas) {
                     deltas.push(self.ending(FinishReason::Stop, None));
@@ -105,8 +128,8 @@ impl ChoiceReader {
                 let events = self.parser.finish();
                 let ended = !self.take_events(events, &mut deltas);
                 let rest = self.stop.flush();
-                if !rest.is_empty() && !ended {
-                    deltas.push(Delta::Content(rest));
+                if !ended {
+                    self.push_last_content(rest, &mut deltas);
                 }
                 deltas.push(self.ending(if ended { FinishReason::Stop } else { reason }, Some(usage)));
             }
@@ -123,7 +146,12 @@ impl ChoiceReader {
             if let Some(problem) = problem {
                 tracing::debug!(problem = problem.describe(), "an answer deviates from its format");
             }
+            let scores: Vec<_> = self.unclaimed.drain(..tokens.min(self.unclaimed.len())).collect();
             if goes_on {
+                let is_text = matches!(part, AnswerPart::Commentary(_) | AnswerPart::Content(_));
+                if is_text || matches!(self.parser, AnswerParser::Plain) {
+                    self.claimed.extend(scores);
+                }
                 goes_on = self.take_part(tokens, part, problem, deltas);
             }
         }
@@ -142,9 +170,9 @@ impl ChoiceReader {
             AnswerPart::Commentary(text) | AnswerPart::Content(text) => {
                 let text = format!("{}{text}", self.content.separator());
                 match self.stop.push(&text) {
-                    Matched::Text(text) => push_content(text, deltas),
+                    Matched::Text(text) => self.push_content(text, deltas),
                     Matched::Stop(text) => {
-                        push_content(text, deltas);
+                        self.push_last_content(text, deltas);
                         return false;
                     }
                 }
@@ -168,6 +196,26 @@ impl ChoiceReader {
             AnswerPart::End(_) => return false,
         }
         true
+    }
+
+    /// Text, with the scores up to here: those of tokens whose text is held back wait with it.
+    fn push_content(&mut self, text: String, deltas: &mut Vec<Delta>) {
+        if !text.is_empty() {
+            self.tell(text, deltas);
+        }
+    }
+
+    /// The end of the text: scores without text are told too.
+    fn push_last_content(&mut self, text: String, deltas: &mut Vec<Delta>) {
+        if !text.is_empty() || !self.claimed.is_empty() {
+            self.tell(text, deltas);
+        }
+    }
+
+    fn tell(&mut self, text: String, deltas: &mut Vec<Delta>) {
+        let scores = std::mem::take(&mut self.claimed);
+        let logprobs = self.logprobs.as_mut().map(|reader| reader.read(&scores)).unwrap_or_default();
+        deltas.push(Delta::Content { text, logprobs });
     }
 
     fn think(&mut self, tokens: usize, text: &str, deltas: &mut Vec<Delta>) {
@@ -205,17 +253,10 @@ impl ChoiceReader {
             reason => reason.name(),
         };
         let mut counted = self.usage;
-        if let Some(Usage { prompt_tokens, completion_tokens }) = usage {
-            counted.prompt = prompt_tokens;
+        if let Some(Usage { completion_tokens, .. }) = usage {
             counted.completion = completion_tokens;
         }
         Delta::Finished(Ending { reason, usage: counted })
-    }
-}
-
-fn push_content(text: String, deltas: &mut Vec<Delta>) {
-    if !text.is_empty() {
-        deltas.push(Delta::Content(text));
     }
 }
 
@@ -255,7 +296,7 @@ mod tests {
         let ids = tokenizer().encode(answer, true).unwrap();
         let mut deltas = Vec::new();
         for &id in &ids {
-            let event = Event::Text { text: String::new(), token_ids: vec![id] };
+            let event = Event::Text { text: String::new(), token_ids: vec![id], logprobs: Vec::new() };
             deltas.extend(reader.take(event).unwrap());
             if matches!(deltas.last(), Some(Delta::Finished(_))) {
                 return deltas;
@@ -272,7 +313,7 @@ mod tests {
         for delta in deltas {
             match delta {
                 Delta::Reasoning(text) => reasoning.push_str(text),
-                Delta::Content(text) => content.push_str(text),
+                Delta::Content { text, .. } => content.push_str(text),
                 Delta::ToolCall { index, name, .. } => {
                     assert_eq!(*index, calls.len());
                     calls.push(name.clone());
@@ -366,8 +407,8 @@ mod tests {
     #[test]
     fn plain_text_passes_through() {
         let mut reader = ChoiceReader::plain(2);
-        let text = Event::Text { text: "hi".into(), token_ids: vec![1, 2] };
-        assert_eq!(reader.take(text).unwrap(), [Delta::Content("hi".into())]);
+        let text = Event::Text { text: "hi".into(), token_ids: vec![1, 2], logprobs: Vec::new() };
+        assert_eq!(reader.take(text).unwrap(), [Delta::content("hi".into())]);
         let usage = Usage { prompt_tokens: 2, completion_tokens: 3 };
         let Delta::Finished(ending) =
             reader.take(Event::Finished { reason: FinishReason::Stop, usage }).unwrap()[0]

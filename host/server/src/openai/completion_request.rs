@@ -7,10 +7,10 @@ use crate::api_error::ApiError;
 use crate::fields::Fields;
 use crate::model_address::ModelAddress;
 use crate::openai::request_field::{COMPLETION_FIELDS, names, take_unimplemented};
-use crate::openai::sampling::{Delivery, delivery, sampling, stop};
+use crate::openai::sampling::{CHOICE_LIMIT, Delivery, alternatives, choice_count, delivery, sampling, stop};
 
-/// Most prompts in one request. Each is a sequence of its own in the engine.
-pub const PROMPT_LIMIT: usize = 128;
+/// Most alternatives for a token, as in OpenAI's reference.
+const LOGPROBS_LIMIT: u64 = 5;
 /// OpenAI's default for this endpoint.
 const DEFAULT_MAX_TOKENS: usize = 16;
 
@@ -28,8 +28,10 @@ pub enum Prompt {
 pub struct CompletionRequest {
     /// Whose completion.
     pub address: ModelAddress,
-    /// 1 to [`PROMPT_LIMIT`] prompts; choice `i` answers prompt `i`.
+    /// At least one prompt; choice `i` answers prompt `i / choices`.
     pub prompts: Vec<Prompt>,
+    /// Choices for each prompt; with all prompts at most [`CHOICE_LIMIT`].
+    pub choices: usize,
     /// Most tokens of a completion, at least 1.
     pub max_tokens: usize,
     /// How tokens are chosen.
@@ -38,6 +40,8 @@ pub struct CompletionRequest {
     pub stop: Vec<String>,
     /// How the answer is sent.
     pub delivery: Delivery,
+    /// How many alternatives are told with each token's log-probability, if that is told.
+    pub logprobs: Option<usize>,
     /// Whether the prompt's text precedes the completion.
     pub echo: bool,
 }
@@ -48,14 +52,20 @@ impl CompletionRequest {
         let mut fields = Fields::of_body(body)?;
         let address = address(&mut fields)?;
         let prompts = prompts(&mut fields)?;
+        let choices = choice_count(&mut fields)?;
+        if choices.saturating_mul(prompts.len()) > CHOICE_LIMIT {
+            let found = format!("{choices} for each of {} prompts", prompts.len());
+            return Err(ApiError::field("n", found, format!("at most {CHOICE_LIMIT} choices in all")));
+        }
         let max_tokens = max_tokens(&mut fields, "max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
         let sampling = sampling(&mut fields)?;
         let stop = stop(&mut fields)?;
         let delivery = delivery(&mut fields)?;
+        let logprobs = alternatives(&mut fields, "logprobs", LOGPROBS_LIMIT)?;
         let echo = fields.boolean("echo")?.unwrap_or(false);
         take_unimplemented(&mut fields, COMPLETION_FIELDS)?;
         fields.finish(&names(COMPLETION_FIELDS))?;
-        Ok(Self { address, prompts, max_tokens, sampling, stop, delivery, echo })
+        Ok(Self { address, prompts, choices, max_tokens, sampling, stop, delivery, logprobs, echo })
     }
 }
 
@@ -83,9 +93,9 @@ fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
     if items.iter().all(Value::is_number) {
         return Ok(vec![Prompt::Tokens(token_ids("prompt", &items)?)]);
     }
-    if items.len() > PROMPT_LIMIT {
+    if items.len() > CHOICE_LIMIT {
         let found = format!("{} prompts", items.len());
-        return Err(ApiError::field("prompt", found, format!("at most {PROMPT_LIMIT} prompts")));
+        return Err(ApiError::field("prompt", found, format!("at most {CHOICE_LIMIT} prompts")));
     }
     let texts = items.first().is_some_and(Value::is_string);
     items
@@ -159,6 +169,15 @@ mod tests {
         assert_eq!(request.max_tokens, 16);
         assert_eq!(request.delivery, Delivery::Whole);
         assert_eq!(request.address.variant.as_deref(), Some("v"));
-        assert!(!request.echo);
+        assert_eq!((request.choices, request.logprobs, request.echo), (1, None, false));
+    }
+
+    #[test]
+    fn choices_of_all_prompts_are_limited() {
+        let asked = |n: u64| parse(json!({"model": "m", "prompt": ["a", "b"], "n": n}));
+        assert_eq!(asked(64).unwrap().choices, 64);
+        for n in [0, 65, 129] {
+            assert_eq!(asked(n).unwrap_err().param(), Some("n"));
+        }
     }
 }

@@ -3,13 +3,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::openai::logprobs::LogprobEntry;
+
 /// A piece of a choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
     /// What the model thinks.
     Reasoning(String),
     /// What it answers.
-    Content(String),
+    Content {
+        /// The text; empty where only log-probabilities are left to say.
+        text: String,
+        /// Of the tokens that the text is of, if they were asked for.
+        logprobs: Vec<LogprobEntry>,
+    },
     /// A call begins.
     ToolCall {
         /// Its place among the calls.
@@ -28,6 +35,14 @@ pub enum Delta {
     },
     /// The end; nothing follows.
     Finished(Ending),
+}
+
+impl Delta {
+    /// A piece of the answer without log-probabilities.
+    #[must_use]
+    pub const fn content(text: String) -> Self {
+        Self::Content { text, logprobs: Vec::new() }
+    }
 }
 
 /// How a choice ended.

@@ -38,17 +38,15 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Merges an answer's choices. `prefixes` are sent first (the prompts of an echo).
+    /// Merges an answer's choices.
     #[must_use]
-    pub fn new(answer: Answer, include_usage: bool, mut choices: Vec<Choice>, prefixes: &[String]) -> Self {
+    pub fn new(answer: Answer, include_usage: bool, mut choices: Vec<Choice>) -> Self {
         let mut ready = VecDeque::new();
         for (index, choice) in choices.iter_mut().enumerate() {
             if answer.shape() == Shape::Chat {
                 ready.push_back(data(&answer.chunk(vec![answer.opening(index)], include_usage, None)));
             }
-            let prefix = prefixes.get(index).filter(|prefix| !prefix.is_empty());
-            let prefix = prefix.map(|prefix| Delta::Content(prefix.clone()));
-            for delta in prefix.into_iter().chain(std::mem::take(&mut choice.opening)) {
+            for delta in std::mem::take(&mut choice.opening) {
                 ready.push_back(data(&answer.chunk(vec![answer.piece(index, &delta)], include_usage, None)));
             }
         }
@@ -160,7 +158,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Event {
-        Event::Text { text: text.into(), token_ids: vec![1] }
+        Event::Text { text: text.into(), token_ids: vec![1], logprobs: Vec::new() }
     }
 
     fn choice(stream: EventStream) -> Choice {
@@ -185,15 +183,10 @@ mod tests {
             sender.send(text("a")).unwrap();
             sender.send(finished()).unwrap();
         }
-        let echoes = vec!["p".to_owned(), String::new()];
-        let frames: Vec<String> = Frames::new(
-            answer(Shape::Completion),
-            true,
-            [first_events, second_events].map(choice).into(),
-            &echoes,
-        )
-        .collect()
-        .await;
+        let mut choices = [first_events, second_events].map(choice);
+        choices[0].opening.push(Delta::content("p".into()));
+        let frames: Vec<String> =
+            Frames::new(answer(Shape::Completion), true, choices.into()).collect().await;
         assert_eq!(frames.last().unwrap(), DONE);
         let usage = frames.get(frames.len() - 2).unwrap();
         assert!(usage.contains(r#""total_tokens":6"#) && usage.contains(r#""choices":[]"#), "{usage}");
@@ -211,11 +204,13 @@ mod tests {
         let answer_text = "<|channel|>analysis<|message|>hm<|end|>\
             <|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>";
         for id in tokenizer.encode(answer_text, true).unwrap() {
-            sender.send(Event::Text { text: String::new(), token_ids: vec![id] }).unwrap();
+            sender
+                .send(Event::Text { text: String::new(), token_ids: vec![id], logprobs: Vec::new() })
+                .unwrap();
         }
         sender.send(finished()).unwrap();
         let choice = Choice { reader, ..choice(stream) };
-        let frames: Vec<String> = Frames::new(answer(Shape::Chat), true, vec![choice], &[]).collect().await;
+        let frames: Vec<String> = Frames::new(answer(Shape::Chat), true, vec![choice]).collect().await;
         let position = |part: &str| frames.iter().position(|frame| frame.contains(part)).expect(part);
         let places = [
             position(r#""role":"assistant""#),
@@ -235,7 +230,7 @@ mod tests {
         sender.send(text("a")).unwrap();
         sender.send(Event::Failed("broken".into())).unwrap();
         let frames: Vec<String> =
-            Frames::new(answer(Shape::Chat), false, vec![choice(events)], &[]).collect().await;
+            Frames::new(answer(Shape::Chat), false, vec![choice(events)]).collect().await;
         assert_eq!(frames.len(), 3);
         assert!(frames[0].contains(r#""role":"assistant""#));
         assert!(frames[2].contains(r#""message":"broken""#));
@@ -244,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_frames_closes_the_engines_channel() {
         let (sender, events) = unbounded_channel();
-        let frames = Frames::new(answer(Shape::Chat), false, vec![choice(events)], &[]);
+        let frames = Frames::new(answer(Shape::Chat), false, vec![choice(events)]);
         drop(frames);
         assert!(sender.is_closed());
     }

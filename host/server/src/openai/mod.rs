@@ -10,6 +10,7 @@ pub mod choice;
 pub mod completion_request;
 pub mod delta;
 pub mod frames;
+pub mod logprobs;
 pub mod message;
 pub mod preparation;
 pub mod request_field;
@@ -62,19 +63,18 @@ pub async fn create_chat_completion(
 }
 
 async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<Response, ApiError> {
-    let Running { generation, choices, echoes } = running;
+    let Running { generation, choices } = running;
     let answer = Answer::new(shape, generation.id().clone());
     let mut response = match delivery {
         Delivery::Stream { include_usage } => {
-            event_stream::response(Frames::new(answer.clone(), include_usage, choices, &echoes))
+            event_stream::response(Frames::new(answer.clone(), include_usage, choices))
         }
         Delivery::Whole => {
             let mut whole = Vec::with_capacity(choices.len());
             let mut total = ChoiceUsage::default();
             for (index, choice) in choices.into_iter().enumerate() {
-                let echo = echoes.get(index).cloned().unwrap_or_default();
                 let (deltas, usage) = collect(choice).await?;
-                whole.push(answer.choice(index, echo, &deltas));
+                whole.push(answer.choice(index, &deltas));
                 total += usage;
             }
             Json(answer.whole(whole, total)).into_response()

@@ -15,7 +15,9 @@ use crate::model_address::ModelAddress;
 use crate::openai::chat_request::ChatRequest;
 use crate::openai::choice::ChoiceReader;
 use crate::openai::completion_request::{CompletionRequest, Prompt};
+use crate::openai::delta::Delta;
 use crate::openai::frames::Choice;
+use crate::openai::logprobs::{EchoedPrompt, LogprobReader};
 use crate::openai::sampling::Delivery;
 use crate::openai::tools::ToolUse;
 use crate::routing::RequestOutline;
@@ -31,22 +33,25 @@ struct Prepared {
     tokens: Vec<u32>,
     parser: AnswerParser,
     opening: Vec<AnswerEvent>,
+    /// Its text, if that precedes the completion.
+    echo: Option<String>,
 }
 
 /// Sequences that run.
 pub struct Running {
     /// The generation that runs them.
     pub generation: Arc<Generation>,
-    /// One per prompt.
+    /// Those of the first prompt, then those of the next.
     pub choices: Vec<Choice>,
-    /// The prompts' texts, if they are to precede the completions.
-    pub echoes: Vec<String>,
 }
 
 /// What the two endpoints have in common once their prompts are known.
 struct Common<'a> {
     address: &'a ModelAddress,
+    /// For each prompt.
+    choices: usize,
     max_tokens: Option<usize>,
+    logprobs: Option<usize>,
     sampling: &'a SamplingParams,
     stop: &'a [String],
     delivery: Delivery,
@@ -62,7 +67,9 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
     let tools = ToolUse::default();
     let common = Common {
         address: &request.address,
+        choices: request.choices,
         max_tokens: Some(request.max_tokens),
+        logprobs: request.logprobs,
         sampling: &request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
@@ -77,29 +84,24 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
             .enumerate()
             .map(|(index, prompt)| {
                 let tokens = tokens_of(generation, index, prompts.len(), prompt)?;
-                Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new() })
+                let echo = request.echo.then(|| match prompt {
+                    Prompt::Text(text) => text.clone(),
+                    Prompt::Tokens(ids) => generation.tokenizer().decode(ids, false),
+                });
+                Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new(), echo })
             })
             .collect()
     };
-    let mut running = start(application, &common, &prepare)?;
-    if request.echo {
-        running.echoes = request
-            .prompts
-            .iter()
-            .map(|prompt| match prompt {
-                Prompt::Text(text) => text.clone(),
-                Prompt::Tokens(ids) => running.generation.tokenizer().decode(ids, false),
-            })
-            .collect();
-    }
-    Ok(running)
+    start(application, &common, &prepare)
 }
 
 /// Starts a chat answer.
 pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Running, ApiError> {
     let common = Common {
         address: &request.address,
+        choices: request.choices,
         max_tokens: request.max_tokens,
+        logprobs: request.logprobs,
         sampling: &request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
@@ -127,7 +129,7 @@ fn start(application: &Application, common: &Common<'_>, prepare: &Prepare<'_>) 
         }
         check_lengths(common, &generation, &prompts)?;
         match submit(common, &generation, prompts) {
-            Ok(choices) => return Ok(Running { generation, choices, echoes: Vec::new() }),
+            Ok(choices) => return Ok(Running { generation, choices }),
             // The generation was replaced since it was chosen: its successor is in place already.
             Err(espalier_engine::EngineError::Draining { .. }) if !application.is_draining() => {}
             Err(error) => return Err(error.into()),
@@ -142,18 +144,11 @@ fn submit(
     generation: &Generation,
     prompts: Vec<Prepared>,
 ) -> Result<Vec<Choice>, espalier_engine::EngineError> {
-    let mut checked = Vec::with_capacity(prompts.len());
-    for Prepared { tokens, parser, opening } in prompts {
-        let prompt_tokens = tokens.len();
-        // In an answer with parts only the text of the answer itself can end it, so the parts have to be known.
-        let is_plain = matches!(parser, AnswerParser::Plain);
-        let (engine_stop, stop) =
-            if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
-        let request = GenerateRequest::new(tokens, common.max_tokens, common.sampling.clone(), engine_stop)?;
-        let functions = common.tools.functions.iter().map(|function| function.name.clone()).collect();
-        let mut reader = ChoiceReader::new(parser, stop, functions, common.tools.parallel, prompt_tokens);
-        let opening = reader.open(opening);
-        checked.push((if is_plain { request } else { request.with_every_token() }, reader, opening));
+    let mut checked = Vec::with_capacity(prompts.len() * common.choices);
+    for prompt in &prompts {
+        for index in 0..common.choices {
+            checked.push(choice(common, generation, prompt, index)?);
+        }
     }
     checked
         .into_iter()
@@ -162,6 +157,41 @@ fn submit(
             Ok(Choice { stream: generation.engine().submit(request)?, reader, opening, satisfied })
         })
         .collect()
+}
+
+/// One of the choices for a prompt: what the engine is to do, what reads it, and what is known of it already.
+fn choice(
+    common: &Common<'_>,
+    generation: &Generation,
+    prompt: &Prepared,
+    index: usize,
+) -> Result<(GenerateRequest, ChoiceReader, Vec<Delta>), espalier_engine::EngineError> {
+    let Prepared { tokens, parser, opening, echo } = prompt;
+    // In an answer with parts only the text of the answer itself can end it, so the parts have to be known.
+    let is_plain = matches!(parser, AnswerParser::Plain);
+    let (engine_stop, stop) =
+        if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
+    let sampling = common.sampling.for_choice(index as u64);
+    let mut request = GenerateRequest::new(tokens.clone(), common.max_tokens, sampling, engine_stop)?;
+    if !is_plain {
+        request = request.with_every_token();
+    }
+    // All choices of a prompt share it: it counts once.
+    let prompt_tokens = if index == 0 { tokens.len() } else { 0 };
+    let functions = common.tools.functions.iter().map(|function| function.name.clone()).collect();
+    let mut reader = ChoiceReader::new(parser.clone(), stop, functions, common.tools.parallel, prompt_tokens);
+    if let Some(top) = common.logprobs {
+        request = request.with_logprobs(top)?;
+        if echo.is_some() {
+            request = request.with_prompt_logprobs();
+        }
+        let echoed =
+            echo.clone().zip(tokens.first()).map(|(text, first)| EchoedPrompt { first: *first, text });
+        reader = reader.with_logprobs(LogprobReader::new(generation.tokenizer(), echoed));
+    }
+    let mut deltas = reader.open(opening.clone());
+    deltas.extend(echo.clone().filter(|text| !text.is_empty()).map(Delta::content));
+    Ok((request, reader, deltas))
 }
 
 /// Prompt and completion must fit: a completion that is cut shorter than asked for would be a silent change.
@@ -259,7 +289,7 @@ fn prepare_chat(generation: &Generation, request: &ChatRequest) -> Result<Prepar
     let prompt = format
         .prompt(generation.tokenizer(), &conversation)
         .map_err(|error| ApiError::new(ErrorKind::InvalidValue, error.to_string()).at("messages"))?;
-    Ok(Prepared { tokens: prompt.tokens, parser: prompt.parser, opening: prompt.opening })
+    Ok(Prepared { tokens: prompt.tokens, parser: prompt.parser, opening: prompt.opening, echo: None })
 }
 
 fn is_about_calls(turn: &Turn) -> bool {

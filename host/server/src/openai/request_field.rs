@@ -87,7 +87,12 @@ const STREAM_OPTIONS: RequestField = field(
     r#"{"type":"object","properties":{"include_usage":{"type":"boolean"},"include_obfuscation":{"const":false}},"additionalProperties":false}"#,
     "only with `stream`; `include_usage` adds a last chunk with the usage; `include_obfuscation` only `false`",
 );
-const N: RequestField = field("n", OnlyNeutral(&["1"]), r#"{"const":1}"#, "one choice per prompt");
+const N: RequestField = field(
+    "n",
+    Implemented,
+    r#"{"type":"integer","minimum":1,"maximum":128,"default":1}"#,
+    "default 1; choices for each prompt, at most 128 in all; a seed is that of the first choice, each next one's is 1 more",
+);
 const PRESENCE_PENALTY: RequestField = field(
     "presence_penalty",
     Implemented,
@@ -162,7 +167,12 @@ pub const COMPLETION_FIELDS: &[RequestField] = &[
     MIN_P,
     REPETITION_PENALTY,
     USER,
-    field("logprobs", Refused, r#"{"type":"null"}"#, ""),
+    field(
+        "logprobs",
+        Implemented,
+        r#"{"type":"integer","minimum":0,"maximum":5}"#,
+        "alternatives for each token, which is always there itself; with `echo` the prompt's tokens come first; every generated token has an entry, the end token and those of a stop text too",
+    ),
     field("suffix", Refused, r#"{"type":"null"}"#, ""),
 ];
 
@@ -200,7 +210,18 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     TOP_K,
     MIN_P,
     REPETITION_PENALTY,
-    field("logprobs", OnlyNeutral(&["false"]), r#"{"const":false}"#, ""),
+    field(
+        "logprobs",
+        Implemented,
+        r#"{"type":"boolean","default":false}"#,
+        "of the tokens of `content`, and of a stop text after it; thoughts, calls and control tokens have no entries",
+    ),
+    field(
+        "top_logprobs",
+        Implemented,
+        r#"{"type":"integer","minimum":0,"maximum":20}"#,
+        "alternatives for each token; only with `logprobs`",
+    ),
     field("response_format", OnlyNeutral(&[r#"{"type":"text"}"#]), r#"{"const":{"type":"text"}}"#, ""),
     field(
         "tools",
@@ -238,7 +259,6 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     field("metadata", Bookkeeping, r#"{"type":"object"}"#, ""),
     field("safety_identifier", Bookkeeping, r#"{"type":"string"}"#, ""),
     field("prompt_cache_key", Bookkeeping, r#"{"type":"string"}"#, ""),
-    field("top_logprobs", Refused, r#"{"type":"null"}"#, ""),
     field("function_call", Refused, r#"{"type":"null"}"#, ""),
     field("functions", Refused, r#"{"type":"null"}"#, ""),
     field("audio", Refused, r#"{"type":"null"}"#, ""),
@@ -338,6 +358,9 @@ pub fn compatibility_page() -> String {
          `presence_penalty` change the logits; they are divided by `temperature`; `min_p`, `top_k` and `top_p` cut the\n\
          distribution, each what the one before left. With temperature 0 the most probable token after bias and penalties is\n\
          taken. A seed gives the same tokens whatever else the host is doing.\n\n\
+         Log-probabilities are of the model's own distribution, before bias, penalties, temperature and cuts. The\n\
+         `text_offset` of a completion counts characters of the choice's `text`; a token that is no whole character is named\n\
+         `bytes:` and its bytes, as in `bytes:\\xe2\\x80`.\n\n\
          A chat answer's `content` is the answer alone. What the model thought is in `reasoning_content`, of the message\n\
          or of the deltas (Harmony's `analysis`, the inside of `<think>`); calls are in `tool_calls`, with the finish reason\n\
          `tool_calls`. Stop texts end the answer, not the thoughts. `usage.completion_tokens_details.reasoning_tokens` counts\n\
@@ -371,7 +394,7 @@ mod tests {
     #[test]
     fn neutral_values_pass_and_others_are_refused_by_name() {
         for (name, neutral, other) in [
-            ("n", json!(1), json!(2)),
+            ("store", json!(false), json!(true)),
             ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
             ("metadata", json!({"a": "b"}), json!("x")),
             ("verbosity", json!(null), json!("low")),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use espalier_engine::{Penalties, SamplingParams};
+use espalier_engine::{MAX_TOP_LOGPROBS, Penalties, SamplingParams};
 use serde_json::Value;
 
 use crate::api_error::ApiError;
@@ -20,6 +20,8 @@ pub enum Delivery {
     },
 }
 
+/// Most choices in an answer, over all its prompts. Each is a sequence of its own in the engine.
+pub const CHOICE_LIMIT: usize = 128;
 /// Most stop texts in a request, as in OpenAI's reference.
 const STOP_LIMIT: usize = 4;
 /// Longest stop text in bytes: the detokenizer holds back that much of the output.
@@ -95,6 +97,18 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
             }
         })
         .collect()
+}
+
+/// Reads `n`, the number of choices for each prompt.
+pub fn choice_count(fields: &mut Fields) -> Result<usize, ApiError> {
+    let count = fields.integer("n", 1..=CHOICE_LIMIT as u64)?.unwrap_or(1);
+    Ok(usize::try_from(count).unwrap_or(CHOICE_LIMIT))
+}
+
+/// Reads how many alternatives are told with each token's log-probability.
+pub fn alternatives(fields: &mut Fields, name: &str, most: u64) -> Result<Option<usize>, ApiError> {
+    let count = fields.integer(name, 0..=most)?;
+    Ok(count.map(|count| usize::try_from(count).unwrap_or(MAX_TOP_LOGPROBS)))
 }
 
 /// Reads `stop`.

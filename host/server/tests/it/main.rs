@@ -12,6 +12,7 @@ mod documents;
 mod guests;
 mod host;
 mod jobs;
+mod logprobs;
 mod metrics;
 mod models;
 mod operation;

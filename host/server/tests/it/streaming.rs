@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::host::{Answer, Host, MODEL};
 
 /// The JSON of each frame; checks the framing and the end.
-fn chunks(answer: &Answer) -> Vec<Value> {
+pub(crate) fn chunks(answer: &Answer) -> Vec<Value> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.header("content-type"), "text/event-stream");
     let mut frames: Vec<_> = answer.text.split("\n\n").filter(|frame| !frame.is_empty()).collect();
