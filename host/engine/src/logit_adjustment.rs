@@ -26,9 +26,10 @@ impl LogitAdjustment {
         Self { bias: params.logit_bias().to_vec(), penalties, occurrences, adjusted: Vec::new() }
     }
 
-    /// The adjusted `logits` `[vocab_size]`; the given ones where there is nothing to change.
-    pub(crate) fn apply<'a>(&'a mut self, logits: &'a [f32]) -> &'a [f32] {
-        if self.bias.is_empty() && self.occurrences.is_empty() {
+    /// The adjusted `logits` `[vocab_size]`, with which no `forbidden` token can be drawn; the given ones where there is
+    /// nothing to change.
+    pub(crate) fn apply<'a>(&'a mut self, logits: &'a [f32], forbidden: &[u32]) -> &'a [f32] {
+        if self.bias.is_empty() && self.occurrences.is_empty() && forbidden.is_empty() {
             return logits;
         }
         self.adjusted.clear();
@@ -45,6 +46,11 @@ impl LogitAdjustment {
             *logit -= frequency * count as f32;
             if count > 0 {
                 *logit -= presence;
+            }
+        }
+        for &token in forbidden {
+            if let Some(logit) = self.adjusted.get_mut(token as usize) {
+                *logit = f32::NEG_INFINITY;
             }
         }
         &self.adjusted
@@ -67,7 +73,7 @@ mod tests {
         for &token in completion {
             adjustment.note(token);
         }
-        adjustment.apply(logits).to_vec()
+        adjustment.apply(logits, &[]).to_vec()
     }
 
     #[test]
@@ -75,7 +81,7 @@ mod tests {
         let mut adjustment = LogitAdjustment::new(&SamplingParams::greedy(), &[1]);
         adjustment.note(1);
         let logits = [1.0, 2.0];
-        assert!(std::ptr::eq(adjustment.apply(&logits), &raw const logits[..]));
+        assert!(std::ptr::eq(adjustment.apply(&logits, &[]), &raw const logits[..]));
     }
 
     #[test]
@@ -90,6 +96,14 @@ mod tests {
         let penalties = Penalties { presence: 0.5, frequency: 0.25, repetition: 1.0 };
         let params = SamplingParams::greedy().with_penalties(penalties).unwrap();
         assert_eq!(adjusted(&params, &[0], &[1, 2, 2], &[1.0; 4]), [1.0, 0.25, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn no_bias_brings_back_what_is_forbidden() {
+        let params = SamplingParams::greedy().with_logit_bias(vec![(0, 100.0)]).unwrap();
+        let mut adjustment = LogitAdjustment::new(&params, &[]);
+        assert_eq!(adjustment.apply(&[1.0, 2.0], &[0, 9]), [f32::NEG_INFINITY, 2.0]);
+        assert_eq!(adjustment.apply(&[1.0, 2.0], &[]), [101.0, 2.0]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct GenerateRequest {
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: Vec<String>,
     pub(crate) every_token: bool,
+    pub(crate) min_tokens: usize,
+    pub(crate) ignores_end: bool,
     pub(crate) logprobs: Option<usize>,
     pub(crate) prompt_logprobs: bool,
     pub(crate) satisfied: Satisfied,
@@ -84,6 +86,8 @@ impl GenerateRequest {
             sampling,
             stop,
             every_token: false,
+            min_tokens: 0,
+            ignores_end: false,
             logprobs: None,
             prompt_logprobs: false,
             satisfied,
@@ -95,6 +99,27 @@ impl GenerateRequest {
     #[must_use]
     pub fn with_every_token(self) -> Self {
         Self { every_token: true, ..self }
+    }
+
+    /// The same request, in whose first `min_tokens` tokens no end token is sampled and no stop string looked for.
+    ///
+    /// # Errors
+    /// More than the request's `max_tokens`.
+    pub fn with_min_tokens(self, min_tokens: usize) -> Result<Self, EngineError> {
+        if self.max_tokens.is_some_and(|max_tokens| min_tokens > max_tokens) {
+            return Err(EngineError::InvalidParameter {
+                field: "min_tokens",
+                found: min_tokens.to_string(),
+                expected: "at most max_tokens",
+            });
+        }
+        Ok(Self { min_tokens, ..self })
+    }
+
+    /// The same request, which end tokens don't end: they are tokens without text like other control tokens.
+    #[must_use]
+    pub fn ignoring_end(self) -> Self {
+        Self { ignores_end: true, ..self }
     }
 
     /// The same request, with the log-probability of each generated token and of the `top` most probable ones at its

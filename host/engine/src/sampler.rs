@@ -35,15 +35,15 @@ impl Sampler {
         Self { params, adjustment, generator: Pcg64Mcg::seed_from_u64(seed), candidates: Vec::new() }
     }
 
-    /// The next token for `logits` `[vocab_size]`.
-    pub(crate) fn sample(&mut self, logits: &[f32]) -> u32 {
-        let token = self.draw(logits);
+    /// The next token for `logits` `[vocab_size]`, none of those that are `forbidden`.
+    pub(crate) fn sample(&mut self, logits: &[f32], forbidden: &[u32]) -> u32 {
+        let token = self.draw(logits, forbidden);
         self.adjustment.note(token);
         token
     }
 
-    fn draw(&mut self, logits: &[f32]) -> u32 {
-        let logits = self.adjustment.apply(logits);
+    fn draw(&mut self, logits: &[f32], forbidden: &[u32]) -> u32 {
+        let logits = self.adjustment.apply(logits, forbidden);
         let (best, maximum) = argmax(logits);
         if self.params.temperature() == 0.0 {
             return best;
@@ -146,7 +146,7 @@ mod tests {
         let mut sampler = Sampler::new(params, &[]);
         let mut counts = vec![0u32; expected.len()];
         for _ in 0..DRAWS {
-            counts[sampler.sample(&logits) as usize] += 1;
+            counts[sampler.sample(&logits, &[]) as usize] += 1;
         }
         for (count, share) in counts.iter().zip(expected) {
             let expected = share * f64::from(DRAWS);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_maximum() {
-        assert_eq!(sampler(0.0, 1.0, 0).sample(&[0.0, 3.0, 3.0, -1.0]), 1);
+        assert_eq!(sampler(0.0, 1.0, 0).sample(&[0.0, 3.0, 3.0, -1.0], &[]), 1);
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         let greedy = SamplingParams::greedy().with_penalties(penalties).unwrap();
         let mut sampler = Sampler::new(greedy, &[0]);
         let logits = [3.0, 2.0, 0.5];
-        assert_eq!([0; 4].map(|_| sampler.sample(&logits)), [0, 1, 0, 0]);
+        assert_eq!([0; 4].map(|_| sampler.sample(&logits, &[])), [0, 1, 0, 0]);
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         let vocab = 5000;
         let logits: Vec<f32> = (0..vocab).map(|i| -(i as f32) * 1e-4).collect();
         let mut sampler = sampler(1.0, 0.5, 3);
-        let largest = (0..2000).map(|_| sampler.sample(&logits)).max().unwrap();
+        let largest = (0..2000).map(|_| sampler.sample(&logits, &[])).max().unwrap();
         // Half of the mass of exp(-i·1e-4) over 0..5000 ends near token 2197.
         assert!((2000..2300).contains(&largest), "{largest}");
     }
@@ -215,7 +215,7 @@ mod tests {
         let logits: Vec<f32> = (0..300).map(|i| ((i * 37) % 101) as f32 / 20.0).collect();
         let draw = |seed| {
             let mut sampler = sampler(1.3, 0.9, seed);
-            (0..50).map(|_| sampler.sample(&logits)).collect::<Vec<_>>()
+            (0..50).map(|_| sampler.sample(&logits, &[])).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
         assert_ne!(draw(5), draw(6));

@@ -29,6 +29,10 @@ pub(crate) struct Sequence {
     /// Whether tokens without text are reported at once.
     every_token: bool,
     satisfied: Satisfied,
+    /// No end token is sampled, and no stop string looked for, in so many tokens of the completion.
+    min_tokens: usize,
+    /// Whether end tokens end nothing.
+    ignores_end: bool,
     /// How many alternatives are reported with each token's log-probability, if that is reported.
     top_logprobs: Option<usize>,
     /// The log-probabilities of the prompt from its second token on, as far as they are known, until they are reported.
@@ -70,6 +74,8 @@ impl Sequence {
             stop: StopMatcher::new(request.stop),
             every_token: request.every_token,
             satisfied: request.satisfied,
+            min_tokens: request.min_tokens,
+            ignores_end: request.ignores_end,
             top_logprobs: request.logprobs,
             prompt_logprobs: request.prompt_logprobs.then(Vec::new),
             unreported: Vec::new(),
@@ -111,7 +117,9 @@ impl Sequence {
         if let Some(logprobs) = self.prompt_logprobs.take() {
             self.send(Event::Prompt { logprobs });
         }
-        let token = self.sampler.sample(logits);
+        let ends = if self.ignores_end { &[] } else { ends };
+        let may_not_end = self.usage().completion_tokens < self.min_tokens;
+        let token = self.sampler.sample(logits, if may_not_end { ends } else { &[] });
         if let Some(top) = self.top_logprobs {
             self.unreported_logprobs.push(TokenLogprobs::of(token, logits, top));
         }
@@ -127,7 +135,12 @@ impl Sequence {
             return self.complete(FinishReason::Stop);
         }
         let piece = self.text.push(token);
-        match self.stop.push(&piece) {
+        let matched = if self.usage().completion_tokens <= self.min_tokens {
+            Matched::Text(piece)
+        } else {
+            self.stop.push(&piece)
+        };
+        match matched {
             Matched::Stop(text) => {
                 self.send_last_text(text);
                 self.finish = Some(FinishReason::Stop);

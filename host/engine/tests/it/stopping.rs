@@ -1,8 +1,8 @@
 //! How a generation ends.
 
-use espalier_engine::{Event, FinishReason, GenerateRequest};
+use espalier_engine::{Event, FinishReason, GenerateRequest, SamplingParams};
 
-use crate::fixture::{collect, config, engine, prompt, sampled, sampling};
+use crate::fixture::{collect, config, engine, model, prompt, sampled, sampling};
 
 #[test]
 fn max_tokens_and_the_end_of_the_context_are_reasons_of_length() {
@@ -26,6 +26,32 @@ fn a_stop_string_ends_the_text_before_it() {
     let stopped = collect(engine.submit(request).unwrap());
     assert_eq!(stopped.text, free.text[..free.text.find(&stop).unwrap()]);
     assert_eq!(stopped.reason, FinishReason::Stop);
+}
+
+#[test]
+fn nothing_ends_a_completion_before_its_least_length() {
+    let engine = engine(&config());
+    let ends = model().0.spec().eos.clone();
+    let towards_the_end = |stop: &[&str]| {
+        let sampling =
+            SamplingParams::greedy().with_logit_bias(ends.iter().map(|&end| (end, 100.0)).collect());
+        let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        GenerateRequest::new(prompt(10, 0), Some(20), sampling.unwrap(), stop).unwrap()
+    };
+    assert!(!ends.is_empty());
+    let ended = collect(engine.submit(towards_the_end(&[])).unwrap());
+    assert_eq!((ended.usage.completion_tokens, ended.reason), (1, FinishReason::Stop));
+    let later = collect(engine.submit(towards_the_end(&[]).with_min_tokens(7).unwrap()).unwrap());
+    assert_eq!((later.usage.completion_tokens, later.reason), (8, FinishReason::Stop));
+    let never = collect(engine.submit(towards_the_end(&[]).ignoring_end()).unwrap());
+    assert_eq!(
+        (never.usage.completion_tokens, never.reason, never.text.as_str()),
+        (20, FinishReason::Length, "")
+    );
+    let first: String = later.text.chars().take(1).collect();
+    let stopped = collect(engine.submit(towards_the_end(&[&first]).with_min_tokens(7).unwrap()).unwrap());
+    assert_eq!(stopped, later, "the stop string only counts after seven tokens");
+    assert!(towards_the_end(&[]).with_min_tokens(21).is_err());
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub struct CompletionRequest {
     pub choices: usize,
     /// Most tokens of a completion, at least 1.
     pub max_tokens: usize,
+    /// Fewest tokens of a completion.
+    pub min_tokens: usize,
+    /// Whether a completion goes on after an end token.
+    pub ignores_end: bool,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// Texts that end a completion.
@@ -58,6 +62,9 @@ impl CompletionRequest {
             return Err(ApiError::field("n", found, format!("at most {CHOICE_LIMIT} choices in all")));
         }
         let max_tokens = max_tokens(&mut fields, "max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
+        let min_tokens = fields.integer("min_tokens", 0..=max_tokens as u64)?.unwrap_or_default();
+        let min_tokens = usize::try_from(min_tokens).unwrap_or(max_tokens);
+        let ignores_end = fields.boolean("ignore_eos")?.unwrap_or(false);
         let sampling = sampling(&mut fields)?;
         let stop = stop(&mut fields)?;
         let delivery = delivery(&mut fields)?;
@@ -65,7 +72,19 @@ impl CompletionRequest {
         let echo = fields.boolean("echo")?.unwrap_or(false);
         take_unimplemented(&mut fields, COMPLETION_FIELDS)?;
         fields.finish(&names(COMPLETION_FIELDS))?;
-        Ok(Self { address, prompts, choices, max_tokens, sampling, stop, delivery, logprobs, echo })
+        Ok(Self {
+            address,
+            prompts,
+            choices,
+            max_tokens,
+            min_tokens,
+            ignores_end,
+            sampling,
+            stop,
+            delivery,
+            logprobs,
+            echo,
+        })
     }
 }
 

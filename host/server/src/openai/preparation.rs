@@ -51,6 +51,8 @@ struct Common<'a> {
     /// For each prompt.
     choices: usize,
     max_tokens: Option<usize>,
+    min_tokens: usize,
+    ignores_end: bool,
     logprobs: Option<usize>,
     sampling: &'a SamplingParams,
     stop: &'a [String],
@@ -69,6 +71,8 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
         address: &request.address,
         choices: request.choices,
         max_tokens: Some(request.max_tokens),
+        min_tokens: request.min_tokens,
+        ignores_end: request.ignores_end,
         logprobs: request.logprobs,
         sampling: &request.sampling,
         stop: &request.stop,
@@ -101,6 +105,8 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
         address: &request.address,
         choices: request.choices,
         max_tokens: request.max_tokens,
+        min_tokens: 0,
+        ignores_end: false,
         logprobs: request.logprobs,
         sampling: &request.sampling,
         stop: &request.stop,
@@ -173,6 +179,10 @@ fn choice(
         if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
     let sampling = common.sampling.for_choice(index as u64);
     let mut request = GenerateRequest::new(tokens.clone(), common.max_tokens, sampling, engine_stop)?;
+    request = request.with_min_tokens(common.min_tokens)?;
+    if common.ignores_end {
+        request = request.ignoring_end();
+    }
     if !is_plain {
         request = request.with_every_token();
     }

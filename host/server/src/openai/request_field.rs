@@ -146,6 +146,18 @@ pub const COMPLETION_FIELDS: &[RequestField] = &[
         r#"{"type":"integer","minimum":1,"default":16}"#,
         "default 16; prompt and completion together must fit into the context, otherwise 400",
     ),
+    field(
+        "min_tokens",
+        Implemented,
+        r#"{"type":"integer","minimum":0,"default":0}"#,
+        "vLLM's; at most `max_tokens`; in so many tokens no end token is sampled and no stop text looked for",
+    ),
+    field(
+        "ignore_eos",
+        Implemented,
+        r#"{"type":"boolean","default":false}"#,
+        "vLLM's; the end token ends nothing, as benchmarks want it",
+    ),
     TEMPERATURE,
     TOP_P,
     SEED,

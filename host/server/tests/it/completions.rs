@@ -85,6 +85,23 @@ fn what_chooses_the_tokens_chooses_them() {
 }
 
 #[test]
+fn a_completion_goes_on_where_that_is_asked_for() {
+    let host = Host::start();
+    let ends = host.application.registry().generations()[0].model().spec().eos.clone();
+    let towards_the_end: serde_json::Map<_, _> =
+        ends.iter().map(|end| (end.to_string(), json!(100))).collect();
+    let tokens = |field: &str, value: Value| {
+        let mut body = json!({"model": MODEL, "prompt": "x", "max_tokens": 9, "temperature": 0});
+        body["logit_bias"] = Value::Object(towards_the_end.clone());
+        body[field] = value;
+        host.post("/v1/completions", &body).success()["usage"]["completion_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(tokens("min_tokens", json!(0)), 1);
+    assert_eq!(tokens("min_tokens", json!(4)), 5);
+    assert_eq!(tokens("ignore_eos", json!(true)), 9);
+}
+
+#[test]
 fn max_tokens_defaults_to_sixteen() {
     let host = Host::start();
     let body = host.post("/v1/completions", &json!({"model": MODEL, "prompt": "x", "seed": 1})).success();

@@ -51,6 +51,8 @@ fn wrong_fields_of_a_completion_are_named() {
         ("repetition_penalty", json!(0), "repetition_penalty", INVALID),
         ("top_k", json!(-2), "top_k", INVALID),
         ("min_p", json!(2), "min_p", INVALID),
+        ("min_tokens", json!(3), "min_tokens", INVALID),
+        ("ignore_eos", json!(1), "ignore_eos", INVALID),
         ("logit_bias", json!({"1": 200}), "logit_bias.1", INVALID),
         ("logit_bias", json!({"100000": 2}), "logit_bias", INVALID),
         ("no_such_field", json!(1), "no_such_field", UNSUPPORTED),
