@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use espalier_kernels::{Cpu, Precision};
+use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{Checkpoint, Model};
 
 /// Options of every command that runs a model.
@@ -44,6 +44,40 @@ impl From<PrecisionArg> for Precision {
         match precision {
             PrecisionArg::Exact => Precision::Exact,
             PrecisionArg::Fast => Precision::Fast,
+        }
+    }
+}
+
+/// How a command that measures caches keys and values.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CacheArgs {
+    /// Number format of the key-value cache [default: as served].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    kv_cache_format: Option<CacheFormatArg>,
+}
+
+impl CacheArgs {
+    /// The format that was asked for, or that of serving.
+    pub(crate) fn format(&self) -> CacheFormat {
+        self.kv_cache_format.map_or_else(CacheFormat::default, Into::into)
+    }
+}
+
+/// `--kv-cache-format`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CacheFormatArg {
+    /// As computed.
+    F32,
+    /// Half precision: half the memory, so twice the tokens in the same budget.
+    F16,
+}
+
+impl From<CacheFormatArg> for CacheFormat {
+    fn from(format: CacheFormatArg) -> Self {
+        match format {
+            CacheFormatArg::F32 => CacheFormat::F32,
+            CacheFormatArg::F16 => CacheFormat::F16,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The limits of an engine, and what they come to for a given model.
 
-use espalier_kernels::{CacheSize, KeyValueStore, Precision};
+use espalier_kernels::{CacheFormat, CacheSize, KeyValueStore, Precision};
 use espalier_model::Model;
 
 use crate::error::EngineError;
@@ -18,6 +18,8 @@ pub struct EngineConfig {
     pub max_step_tokens: usize,
     /// Bytes of key-value cache.
     pub kv_bytes: u64,
+    /// Format of the cached keys and values.
+    pub kv_format: CacheFormat,
     /// Longest prompt plus completion; the model's own context length, as far as the budget allows it, where `None`.
     pub max_model_len: Option<usize>,
     /// Requests that may wait beyond the ones that run.
@@ -32,6 +34,7 @@ impl Default for EngineConfig {
             max_sequences: 16,
             max_step_tokens: 512,
             kv_bytes: 1 << 30,
+            kv_format: CacheFormat::default(),
             max_model_len: None,
             queue_limit: 256,
             precision: Precision::Fast,
@@ -59,7 +62,8 @@ impl EngineConfig {
     /// A context that was asked for by number and that the model or the budget cannot hold.
     pub(crate) fn limits(&self, model: &Model) -> Result<Limits, EngineError> {
         let layers = model.cache_layers();
-        let bytes = |windowed| KeyValueStore::block_bytes(&layers, windowed, BLOCK_TOKENS) as u64;
+        let bytes =
+            |windowed| KeyValueStore::block_bytes(&layers, windowed, BLOCK_TOKENS, self.kv_format) as u64;
         let (block_bytes, window_bytes) = (bytes(false), bytes(true));
         let max_positions = model.spec().max_positions;
         // What one sequence takes beside the blocks that grow with it.
@@ -103,6 +107,7 @@ impl EngineConfig {
                 blocks: blocks.min(max_sequences * needed),
                 window_blocks: max_sequences * ring,
                 block_tokens: BLOCK_TOKENS,
+                format: self.kv_format,
             },
             ring,
             precision: self.precision,

@@ -22,6 +22,7 @@ pub struct Engine {
     name: Arc<str>,
     limits: Limits,
     vocab_size: usize,
+    kv_bytes: usize,
     tokenizer: Arc<Tokenizer>,
     shared: Arc<Shared>,
     arrivals: Arc<Mutex<Option<Sender<Sequence>>>>,
@@ -84,6 +85,8 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let limits = config.limits(&model)?;
         let cache = model.new_cache(limits.cache)?;
+        let kv_bytes = cache.bytes();
+        tracing::info!(engine = name, bytes = kv_bytes, format = %limits.cache.format, "key-value cache reserved");
         let vocab_size = model.spec().vocab_size;
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
@@ -93,7 +96,7 @@ impl Engine {
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
         let arrivals = Arc::new(Mutex::new(Some(sender)));
-        Ok(Self { name: name.into(), limits, vocab_size, tokenizer, shared, arrivals })
+        Ok(Self { name: name.into(), limits, vocab_size, kv_bytes, tokenizer, shared, arrivals })
     }
 
     /// Queues a request.
@@ -127,6 +130,11 @@ impl Engine {
         self.shared.submitted.fetch_add(1, Ordering::AcqRel);
         arrivals.send(Sequence::new(request, limit, &self.tokenizer, sender)).map_err(|_| self.draining())?;
         Ok(stream)
+    }
+
+    /// Bytes reserved for keys and values.
+    pub fn kv_bytes(&self) -> usize {
+        self.kv_bytes
     }
 
     /// How busy the engine is now.

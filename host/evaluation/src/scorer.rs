@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use espalier_components::TextScorer;
-use espalier_kernels::Precision;
+use espalier_kernels::{CacheFormat, Precision};
 use espalier_model::{ForwardBatch, LogitRows, Model};
 
 use crate::error::EvaluationError;
@@ -24,7 +24,7 @@ const BLOCK_TOKENS: usize = 64;
 /// The longest window that is scored, where the model's context is longer: the cache of a window is allocated at once.
 const MAX_WINDOW: usize = 8192;
 
-/// Scores windows of a text by the exact path: float32 activations, logits in f32, log-softmax in f64.
+/// Scores windows of a text by the exact path: float32 activations, keys and values, logits in f32, log-softmax in f64.
 ///
 /// A metric runs in the sandbox for as long as it likes; whoever waits for it can watch [`ModelScorer::scored`] and
 /// [`ModelScorer::cancel`] it from another thread.
@@ -113,7 +113,7 @@ pub(crate) fn for_logits(
     mut show: impl FnMut(usize, &[f32]) -> Result<(), EvaluationError>,
 ) -> Result<(), EvaluationError> {
     let window = window.get(..wanted.end).unwrap_or(window);
-    let (mut cache, blocks) = model.cache_for_one(window.len(), BLOCK_TOKENS)?;
+    let (mut cache, blocks) = model.cache_for_one(window.len(), BLOCK_TOKENS, CacheFormat::F32)?;
     let mut forward = |range: Range<usize>, logits_for: LogitRows<'_>| {
         let tokens = window.get(range.clone()).unwrap_or_default();
         let spans = [blocks.span(range.start, tokens.len())];

@@ -1,11 +1,11 @@
 //! How fast a model is on this machine: milliseconds per token of prefill and of decode.
 //!
-//! Measured on the serving path (the fast kernels), one sequence, after a warm-up, as the median of several runs: the
+//! Measured on the serving path (the fast kernels and the key-value format of serving), one sequence, after a warm-up, as the median of several runs: the
 //! median is what a request sees, and one run disturbed by another process does not move it.
 
 use std::time::Instant;
 
-use espalier_kernels::{KeyValueStore, Precision};
+use espalier_kernels::{CacheFormat, KeyValueStore, Precision};
 use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ pub fn measure_timing(name: &str, model: &Model, request: &TimingRequest) -> Res
     let vocabulary = model.spec().vocab_size.max(1);
     let tokens: Vec<u32> =
         (0..length).filter_map(|index| u32::try_from((index * 7919 + 13) % vocabulary).ok()).collect();
-    let (cache, blocks) = model.cache_for_one(length, BLOCK_TOKENS)?;
+    let (cache, blocks) = model.cache_for_one(length, BLOCK_TOKENS, CacheFormat::default())?;
     let mut run = Run { model, tokens: &tokens, blocks, cache };
 
     run.warm_up(request)?;

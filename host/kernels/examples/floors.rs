@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use espalier_kernels::{
-    AttentionShape, Bytes, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, Matrix, Precision,
-    Product, SequenceSpan, WeightFormat, quantize,
+    AttentionShape, Bytes, CacheFormat, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, Matrix,
+    Precision, Product, SequenceSpan, WeightFormat, quantize,
 };
 
 /// (rows, columns) of one layer of SmolLM2-135M; products of one input share a group.
@@ -136,10 +136,10 @@ impl Network {
     }
 }
 
-fn attention(cpu: &Cpu, tokens: usize, queries: usize) -> f64 {
+fn attention(cpu: &Cpu, tokens: usize, queries: usize, format: CacheFormat) -> f64 {
     let (heads, kv_heads, head_dim) = (9, 3, 64);
     let blocks: Vec<u32> = (0..tokens.div_ceil(32) as u32).collect();
-    let size = CacheSize { blocks: blocks.len(), window_blocks: 0, block_tokens: 32 };
+    let size = CacheSize { blocks: blocks.len(), window_blocks: 0, block_tokens: 32, format };
     let store = KeyValueStore::new(&[CacheLayer { kv_heads, head_dim, windowed: false }], size).unwrap();
     let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.125, sliding_window: None, sinks: None };
     let input = vec![0.1; queries * heads * head_dim];
@@ -210,13 +210,17 @@ fn main() {
     }
     println!("packing: {}", packed.join(", "));
     for (tokens, queries) in [(512, 1), (4096, 1), (512, 512)] {
-        let seconds = attention(&cpu, tokens, queries);
-        let keys = (0..queries).map(|query| tokens - query).sum::<usize>();
-        let operations = (keys * 9 * 64 * 4) as f64;
-        println!(
-            "attention, {tokens} keys, {queries} queries: {:.0} µs, {:.1} GFLOP/s",
-            seconds * 1e6,
-            operations / seconds / 1e9
-        );
+        for format in [CacheFormat::F32, CacheFormat::F16] {
+            let seconds = attention(&cpu, tokens, queries, format);
+            let keys = (0..queries).map(|query| tokens - query).sum::<usize>();
+            let operations = (keys * 9 * 64 * 4) as f64;
+            let bytes = (tokens * 3 * 64 * 2 * format.value_bytes()) as f64;
+            println!(
+                "attention, {format}, {tokens} keys, {queries} queries: {:.0} µs, {:.1} GFLOP/s, {:.1} GB/s of cache",
+                seconds * 1e6,
+                operations / seconds / 1e9,
+                bytes / seconds / 1e9
+            );
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Which block belongs to which sequence, when one is shared and when it is freed is the engine's business.
 
-use crate::KernelError;
+use crate::cache_format::{CacheElements, CacheRun};
 use crate::error::check_length;
+use crate::{CacheFormat, KernelError};
 
 /// Keys of this many tokens lie side by side, so that one vector register holds one component of all of them.
 pub(crate) const KEY_TILE: usize = 16;
@@ -19,7 +20,7 @@ pub struct CacheLayer {
     pub windowed: bool,
 }
 
-/// How much a store holds.
+/// How much a store holds, and as what.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CacheSize {
     /// Blocks of the layers that see every token.
@@ -28,9 +29,11 @@ pub struct CacheSize {
     pub window_blocks: usize,
     /// Tokens in a block.
     pub block_tokens: usize,
+    /// Format of the stored numbers.
+    pub format: CacheFormat,
 }
 
-/// Keys and values of every layer, as f32, in blocks of tokens.
+/// Keys and values of every layer, in blocks of tokens.
 ///
 /// There are two kinds of blocks, each with its own numbers: those of the layers that see every token and those of the
 /// windowed layers.
@@ -41,8 +44,8 @@ pub struct KeyValueStore {
     layers: Vec<CacheLayer>,
     size: CacheSize,
     /// Per layer, all blocks.
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+    keys: Vec<CacheElements>,
+    values: Vec<CacheElements>,
 }
 
 impl KeyValueStore {
@@ -51,7 +54,7 @@ impl KeyValueStore {
     /// # Errors
     /// When a dimension is 0, the size overflows or the memory cannot be had.
     pub fn new(layers: &[CacheLayer], size: CacheSize) -> Result<Self, KernelError> {
-        let block_tokens = size.block_tokens;
+        let CacheSize { block_tokens, format, .. } = size;
         if block_tokens == 0 || layers.iter().any(|layer| layer.kv_heads == 0 || layer.head_dim == 0) {
             let reason = format!("blocks of {block_tokens} tokens, layers {layers:?}");
             return Err(KernelError::Shape { what: "key-value store", reason });
@@ -64,24 +67,30 @@ impl KeyValueStore {
         };
         for &layer in layers {
             let (blocks, CacheLayer { kv_heads, head_dim, .. }) = (store.blocks_of(layer), layer);
-            store.keys.push(zeros(&[blocks, kv_heads, head_dim, store.padded_tokens()])?);
-            store.values.push(zeros(&[blocks, kv_heads, head_dim, block_tokens])?);
+            let keys = [blocks, kv_heads, head_dim, store.padded_tokens()];
+            store.keys.push(CacheElements::zeros(format, &keys)?);
+            store.values.push(CacheElements::zeros(format, &[blocks, kv_heads, head_dim, block_tokens])?);
         }
         Ok(store)
     }
 
     /// Bytes reserved for keys and values.
     pub fn bytes(&self) -> usize {
-        self.keys.iter().chain(&self.values).map(|values| values.len() * size_of::<f32>()).sum()
+        self.keys.iter().chain(&self.values).map(CacheElements::bytes).sum()
     }
 
     /// Bytes that one block takes over all windowed layers, or over all others, for sizing a store before it is made.
-    pub fn block_bytes(layers: &[CacheLayer], windowed: bool, block_tokens: usize) -> usize {
+    pub fn block_bytes(
+        layers: &[CacheLayer],
+        windowed: bool,
+        block_tokens: usize,
+        format: CacheFormat,
+    ) -> usize {
         let tokens = block_tokens + block_tokens.next_multiple_of(KEY_TILE);
         layers
             .iter()
             .filter(|layer| layer.windowed == windowed)
-            .map(|layer| layer.kv_heads * layer.head_dim * tokens * size_of::<f32>())
+            .map(|layer| layer.kv_heads * layer.head_dim * tokens * format.value_bytes())
             .sum()
     }
 
@@ -127,33 +136,26 @@ impl KeyValueStore {
                 limit: self.size.block_tokens,
             });
         }
-        let (padded, block_tokens) = (self.padded_tokens(), self.size.block_tokens);
-        let (Some(stored_keys), Some(stored_values)) = (self.keys.get_mut(layer), self.values.get_mut(layer))
-        else {
-            return Ok(());
-        };
         for token in 0..tokens {
             let place = offset + token;
             for head in 0..kv_heads {
-                let from = token * row + head * head_dim..token * row + (head + 1) * head_dim;
-                let tile = ((block * kv_heads + head) * padded + place / KEY_TILE * KEY_TILE) * head_dim;
-                for (component, key) in keys[from.clone()].iter().enumerate() {
-                    stored_keys[tile + component * KEY_TILE + place % KEY_TILE] = *key;
-                }
-                let to = ((block * kv_heads + head) * block_tokens + place) * head_dim;
-                stored_values[to..to + head_dim].copy_from_slice(&values[from]);
+                let (slot, row) = (block * kv_heads + head, token * row + head * head_dim);
+                let (key, value) =
+                    (self.key_start(slot, place, head_dim), self.value_start(slot, place, head_dim));
+                self.keys[layer].write(key, KEY_TILE, &keys[row..row + head_dim]);
+                self.values[layer].write(value, 1, &values[row..row + head_dim]);
             }
         }
         Ok(())
     }
 
-    /// Reads back the key and the value (`kv_heads × head_dim` each) of one token.
+    /// Reads back the key and the value (`kv_heads × head_dim` each) of one token, as they were rounded for storage.
     ///
     /// # Errors
     /// When the layer, the block or the place in it does not exist.
     pub fn read(&self, layer: usize, block: u32, offset: usize) -> Result<(Vec<f32>, Vec<f32>), KernelError> {
         let CacheLayer { kv_heads, head_dim, .. } = self.layer(layer)?;
-        self.check_block(layer, block)?;
+        let block = self.check_block(layer, block)?;
         if offset >= self.size.block_tokens {
             return Err(KernelError::OutOfRange {
                 what: "a place in a block",
@@ -161,11 +163,13 @@ impl KeyValueStore {
                 limit: self.size.block_tokens,
             });
         }
+        let (stored_keys, stored_values) = (&self.keys[layer], &self.values[layer]);
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for head in 0..kv_heads {
-            let tile = self.key_tile(layer, block, head, offset / KEY_TILE);
-            keys.extend((0..head_dim).map(|component| tile[component * KEY_TILE + offset % KEY_TILE]));
-            values.extend_from_slice(self.value_rows(layer, block, head, offset, 1));
+            let key = self.key_start(block * kv_heads + head, offset, head_dim);
+            keys.extend((0..head_dim).map(|component| stored_keys.value(key + component * KEY_TILE)));
+            let value = self.value_start(block * kv_heads + head, offset, head_dim);
+            values.extend((0..head_dim).map(|component| stored_values.value(value + component)));
         }
         Ok((keys, values))
     }
@@ -185,10 +189,10 @@ impl KeyValueStore {
 
     /// The 16 keys (`head_dim × 16`) of tile `tile` of a block. The caller has checked layer, block and head.
     #[inline]
-    pub(crate) fn key_tile(&self, layer: usize, block: u32, head: usize, tile: usize) -> &[f32] {
+    pub(crate) fn key_tile(&self, layer: usize, block: u32, head: usize, tile: usize) -> CacheRun<'_> {
         let CacheLayer { kv_heads, head_dim, .. } = self.layers[layer];
-        let start = ((block as usize * kv_heads + head) * self.padded_tokens() + tile * KEY_TILE) * head_dim;
-        &self.keys[layer][start..start + KEY_TILE * head_dim]
+        let start = self.key_start(block as usize * kv_heads + head, tile * KEY_TILE, head_dim);
+        self.keys[layer].run(start, KEY_TILE * head_dim)
     }
 
     /// The values (`tokens × head_dim`) from place `offset` of a block on. The caller has checked the rest.
@@ -200,10 +204,24 @@ impl KeyValueStore {
         head: usize,
         offset: usize,
         tokens: usize,
-    ) -> &[f32] {
+    ) -> CacheRun<'_> {
         let CacheLayer { kv_heads, head_dim, .. } = self.layers[layer];
-        let start = ((block as usize * kv_heads + head) * self.size.block_tokens + offset) * head_dim;
-        &self.values[layer][start..start + tokens * head_dim]
+        let start = self.value_start(block as usize * kv_heads + head, offset, head_dim);
+        self.values[layer].run(start, tokens * head_dim)
+    }
+
+    /// Where the first component of a key lies; the others follow at distances of [`KEY_TILE`]. `slot` counts the
+    /// layer's (block, head) pairs, `place` the tokens of the block.
+    #[inline]
+    fn key_start(&self, slot: usize, place: usize, head_dim: usize) -> usize {
+        let tile = slot * self.padded_tokens() + place / KEY_TILE * KEY_TILE;
+        tile * head_dim + place % KEY_TILE
+    }
+
+    /// Where a value of `head_dim` components lies.
+    #[inline]
+    fn value_start(&self, slot: usize, place: usize, head_dim: usize) -> usize {
+        (slot * self.size.block_tokens + place) * head_dim
     }
 
     pub(crate) fn check_block(&self, layer: usize, block: u32) -> Result<usize, KernelError> {
@@ -224,32 +242,11 @@ impl KeyValueStore {
     }
 }
 
-/// Zeroed memory for the product of `dimensions`. Pages that are never written stay unbacked.
-fn zeros(dimensions: &[usize]) -> Result<Vec<f32>, KernelError> {
-    let count = dimensions.iter().try_fold(1usize, |product, dimension| product.checked_mul(*dimension));
-    let bytes = count
-        .and_then(|count| count.checked_mul(size_of::<f32>()))
-        .filter(|bytes| *bytes <= isize::MAX as usize);
-    match (count, bytes) {
-        (Some(count), Some(bytes)) => {
-            // Reserving first turns an impossible size into an error instead of an abort.
-            let mut probe: Vec<u8> = Vec::new();
-            probe
-                .try_reserve_exact(bytes)
-                .map_err(|_| KernelError::Memory { what: "the key-value store", bytes })?;
-            drop(probe);
-            Ok(vec![0.0; count])
-        }
-        _ => Err(KernelError::Shape {
-            what: "key-value store",
-            reason: format!("{dimensions:?} values overflow the address space"),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FORMATS: [CacheFormat; 2] = [CacheFormat::F32, CacheFormat::F16];
 
     fn ramp(start: usize, length: usize) -> Vec<f32> {
         (start..start + length).map(|value| value as f32).collect()
@@ -264,14 +261,20 @@ mod tests {
         blocks: usize,
         block_tokens: usize,
     ) -> Result<KeyValueStore, KernelError> {
-        KeyValueStore::new(layers, CacheSize { blocks, window_blocks: 1, block_tokens })
+        KeyValueStore::new(
+            layers,
+            CacheSize { blocks, window_blocks: 1, block_tokens, format: CacheFormat::F32 },
+        )
     }
 
     #[test]
     fn tokens_come_back_as_written() {
         let layers = [layer(2, 4), layer(3, 8)];
-        for block_tokens in [1, 5, 16, 20, 32] {
-            let mut store = store(&layers, 3, block_tokens).unwrap();
+        for (block_tokens, format) in
+            [1, 5, 16, 20, 32].into_iter().flat_map(|tokens| FORMATS.map(|format| (tokens, format)))
+        {
+            let size = CacheSize { blocks: 3, window_blocks: 1, block_tokens, format };
+            let mut store = KeyValueStore::new(&layers, size).unwrap();
             for (layer, row) in [8, 24].into_iter().enumerate() {
                 for offset in 0..block_tokens {
                     store.write(layer, 2, offset, &ramp(offset, row), &ramp(100 + offset, row)).unwrap();
@@ -280,20 +283,22 @@ mod tests {
             let (keys, values) = store.read(1, 2, block_tokens - 1).unwrap();
             assert_eq!((keys, values), (ramp(block_tokens - 1, 24), ramp(100 + block_tokens - 1, 24)));
             assert_eq!(store.read(0, 1, 0).unwrap().0, vec![0.0; 8]);
-            assert_eq!(store.bytes(), 3 * KeyValueStore::block_bytes(&layers, false, block_tokens));
+            assert_eq!(store.bytes(), 3 * KeyValueStore::block_bytes(&layers, false, block_tokens, format));
         }
     }
 
     #[test]
     fn windowed_layers_have_blocks_of_their_own() {
         let layers = [layer(1, 2), CacheLayer { windowed: true, ..layer(1, 2) }];
-        let size = CacheSize { blocks: 5, window_blocks: 2, block_tokens: 16 };
-        let mut store = KeyValueStore::new(&layers, size).unwrap();
-        let bytes = |windowed| KeyValueStore::block_bytes(&layers, windowed, 16);
-        assert_eq!(store.bytes(), 5 * bytes(false) + 2 * bytes(true));
-        store.write(0, 4, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
-        store.write(1, 1, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
-        assert!(store.write(1, 2, 0, &ramp(0, 2), &ramp(0, 2)).is_err());
+        for format in FORMATS {
+            let size = CacheSize { blocks: 5, window_blocks: 2, block_tokens: 16, format };
+            let mut store = KeyValueStore::new(&layers, size).unwrap();
+            let bytes = |windowed| KeyValueStore::block_bytes(&layers, windowed, 16, format);
+            assert_eq!(store.bytes(), 5 * bytes(false) + 2 * bytes(true));
+            store.write(0, 4, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
+            store.write(1, 1, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
+            assert!(store.write(1, 2, 0, &ramp(0, 2), &ramp(0, 2)).is_err());
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Layers that see every token need a block for each stretch of a sequence. Layers with a sliding window need a few
 //! blocks, used in turn: when a block's tokens have left the window of every query to come, its place is written anew.
 
-use espalier_kernels::{CacheLayer, CacheSize, KeyValueStore, SequenceSpan};
+use espalier_kernels::{CacheFormat, CacheLayer, CacheSize, KeyValueStore, SequenceSpan};
 
 use crate::error::ModelError;
 use crate::forward::WINDOW_CHUNK;
@@ -77,10 +77,12 @@ impl Model {
         sequences: usize,
         tokens: usize,
         block_tokens: usize,
+        format: CacheFormat,
     ) -> Result<(KeyValueStore, Vec<SequenceBlocks>), ModelError> {
         let each = tokens.div_ceil(block_tokens.max(1));
         let ring = self.window_blocks(tokens, block_tokens);
-        let size = CacheSize { blocks: sequences * each, window_blocks: sequences * ring, block_tokens };
+        let size =
+            CacheSize { blocks: sequences * each, window_blocks: sequences * ring, block_tokens, format };
         let numbers = |sequence: usize, each: usize| {
             (sequence * each..(sequence + 1) * each).map(|block| block as u32).collect::<Vec<_>>()
         };
@@ -98,8 +100,9 @@ impl Model {
         &self,
         tokens: usize,
         block_tokens: usize,
+        format: CacheFormat,
     ) -> Result<(KeyValueStore, SequenceBlocks), ModelError> {
-        let (store, mut tables) = self.cache_for(1, tokens, block_tokens)?;
+        let (store, mut tables) = self.cache_for(1, tokens, block_tokens, format)?;
         Ok((store, tables.pop().unwrap_or_default()))
     }
 }

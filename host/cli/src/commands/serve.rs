@@ -16,7 +16,7 @@ use espalier_server::{Addresses, Application, Server};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::device::PrecisionArg;
+use crate::device::{CacheFormatArg, PrecisionArg};
 
 const LISTEN: &str = "127.0.0.1:8000";
 const ADMIN_LISTEN: &str = "127.0.0.1:8001";
@@ -71,6 +71,9 @@ struct Settings {
     /// Bytes of key-value cache per loaded variant.
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
+    /// Number format of the key-value cache [default: f16].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    kv_cache_format: Option<CacheFormatArg>,
     /// Sequences in one batch.
     #[arg(long, value_name = "N")]
     max_sequences: Option<usize>,
@@ -96,6 +99,7 @@ impl Settings {
             precision: self.precision.or(other.precision),
             max_model_len: self.max_model_len.or(other.max_model_len),
             kv_cache_bytes: self.kv_cache_bytes.or(other.kv_cache_bytes),
+            kv_cache_format: self.kv_cache_format.or(other.kv_cache_format),
             max_sequences: self.max_sequences.or(other.max_sequences),
             max_step_tokens: self.max_step_tokens.or(other.max_step_tokens),
             queue_limit: self.queue_limit.or(other.queue_limit),
@@ -108,6 +112,7 @@ impl Settings {
             max_sequences: self.max_sequences.unwrap_or(default.max_sequences),
             max_step_tokens: self.max_step_tokens.unwrap_or(default.max_step_tokens),
             kv_bytes: self.kv_cache_bytes.unwrap_or(default.kv_bytes),
+            kv_format: self.kv_cache_format.map_or(default.kv_format, Into::into),
             max_model_len: self.max_model_len,
             queue_limit: self.queue_limit.unwrap_or(default.queue_limit),
             precision: self.precision.map_or(default.precision, Into::into),
@@ -280,6 +285,8 @@ fn read_config(path: &Path) -> Result<Settings> {
 
 #[cfg(test)]
 mod tests {
+    use espalier_kernels::CacheFormat;
+
     use super::*;
 
     #[test]
@@ -307,9 +314,14 @@ mod tests {
         std::fs::write(&path, "listen = \"127.0.0.1:9000\"\nthread = 2\n").unwrap();
         let error = read_config(&path).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("thread"), "{error}");
-        std::fs::write(&path, "model = [\"m=p\"]\nmax-model-len = 5\nprecision = \"exact\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "model = [\"m=p\"]\nmax-model-len = 5\nprecision = \"exact\"\nkv-cache-format = \"f16\"\n",
+        )
+        .unwrap();
         let settings = read_config(&path).unwrap();
         assert_eq!((settings.model.len(), settings.max_model_len), (1, Some(5)));
+        assert_eq!(settings.engine().kv_format, CacheFormat::F16);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the engine refuses, and how it says so.
 
+use std::sync::Arc;
+
 use espalier_engine::{EngineConfig, EngineError};
+use espalier_kernels::CacheFormat;
 
 use crate::fixture::{collect, config, engine, prompt, sampled};
 
@@ -46,8 +49,13 @@ fn a_draining_engine_finishes_what_it_has() {
 #[test]
 fn a_context_that_exceeds_the_budget_is_refused_with_both_figures() {
     let (model, tokenizer) = crate::fixture::model();
-    let config = EngineConfig { kv_bytes: 1 << 16, ..config() };
-    let observer = std::sync::Arc::new(espalier_engine::Silent);
-    let error = espalier_engine::Engine::start("tiny", model, tokenizer, &config, observer).err().unwrap();
+    let start = |kv_format| {
+        let config = EngineConfig { kv_bytes: 1 << 16, kv_format, ..config() };
+        let (model, tokenizer) = (model.clone(), tokenizer.clone());
+        espalier_engine::Engine::start("tiny", model, tokenizer, &config, Arc::new(espalier_engine::Silent))
+    };
+    let engine = start(CacheFormat::F16).unwrap();
+    assert!(engine.kv_bytes() <= 1 << 16);
+    let error = start(CacheFormat::F32).err().unwrap();
     assert!(matches!(error, EngineError::CacheTooSmall { tokens: 256, budget: 65536, .. }), "{error}");
 }

@@ -8,7 +8,7 @@ use espalier_engine::{
     Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, Penalties, SamplingParams,
     Silent, Usage,
 };
-use espalier_kernels::{Cpu, Precision};
+use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{Checkpoint, Model, Tokenizer};
 use espalier_model::{SynthShape, synthesize};
 use serde_json::json;
@@ -50,6 +50,7 @@ pub(crate) fn config() -> EngineConfig {
         max_sequences: 8,
         max_step_tokens: 64,
         kv_bytes: 16 << 20,
+        kv_format: CacheFormat::default(),
         max_model_len: Some(256),
         queue_limit: 64,
         precision: Precision::Exact,

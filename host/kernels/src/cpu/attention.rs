@@ -6,13 +6,17 @@
 
 use std::cell::RefCell;
 
-use super::Cpu;
 use super::instruction_set::versions;
+#[cfg(target_arch = "x86_64")]
+use super::reader::{Avx2Halves, Avx512Halves};
+use super::reader::{Plain, PortableHalves, Reader, widen};
 use super::scatter::Scatter;
 use super::softmax::{ROWS, STEP, STEP_TILES, Softmax, Tile, add_values, scores, weigh};
+use super::{Cpu, InstructionSet};
+use crate::cache_format::{CacheRun, Half};
 use crate::error::check_length;
 use crate::kv::KEY_TILE;
-use crate::{KernelError, KeyValueStore};
+use crate::{CacheFormat, KernelError, KeyValueStore};
 
 /// What one attention layer computes.
 #[derive(Copy, Clone, Debug)]
@@ -54,6 +58,9 @@ impl<'a> SequenceSpan<'a> {
 /// Rows (queries × heads of a group) that share the loaded tiles in one piece of work.
 const PIECE_ROWS: usize = 32;
 
+/// Up to this many rows read halves in registers, each tile once or twice; more share tiles that are widened in memory.
+const WIDEN_ROWS: usize = 2 * ROWS;
+
 /// One piece: some queries of one span, for one KV head.
 struct Piece {
     span: usize,
@@ -64,8 +71,19 @@ struct Piece {
     queries: usize,
 }
 
+/// What a thread works in, kept for its next piece.
+struct Workspace {
+    /// By row.
+    softmax: Vec<Softmax>,
+    /// By row, `head_dim` each.
+    sums: Vec<f32>,
+    /// The step's keys and values as f32, where they are stored otherwise and many rows share them.
+    widened: Vec<f32>,
+}
+
 thread_local! {
-    static STATE: RefCell<(Vec<Softmax>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static WORKSPACE: RefCell<Workspace> =
+        const { RefCell::new(Workspace { softmax: Vec::new(), sums: Vec::new(), widened: Vec::new() }) };
 }
 
 /// Everything that one piece reads.
@@ -77,10 +95,22 @@ struct Task<'a> {
     cache: &'a KeyValueStore,
     layer: usize,
     windowed: bool,
+    set: InstructionSet,
 }
 
 versions! {
-    fn attend(task: &Task, softmax: &mut [Softmax], sums: &mut [f32]) = attend_piece::<1, 1>, attend_piece::<4, 4>;
+    fn attend_plain(task: &Task, softmax: &mut [Softmax], sums: &mut [f32])
+        = plain_piece::<1, 1>, plain_piece::<4, 4>;
+}
+
+versions! {
+    fn attend_halves(task: &Task, softmax: &mut [Softmax], sums: &mut [f32])
+        = halves_piece::<PortableHalves, 1, 1>, halves_piece::<Avx2Halves, 1, 1>, halves_piece::<Avx512Halves, 4, 4>;
+}
+
+versions! {
+    fn attend_widened(task: &Task, softmax: &mut [Softmax], sums: &mut [f32], widened: &mut [f32])
+        = widened_piece::<1, 1>, widened_piece::<4, 4>;
 }
 
 impl Cpu {
@@ -107,13 +137,21 @@ impl Cpu {
         self.parallel(pieces.len(), &|index| {
             let Some(piece) = pieces.get(index) else { return };
             let Some(span) = sequences.get(piece.span) else { return };
-            STATE.with_borrow_mut(|(softmax, sums)| {
+            WORKSPACE.with_borrow_mut(|Workspace { softmax, sums, widened }| {
                 let rows = piece.queries * group;
                 softmax.clear();
                 softmax.resize(rows, Softmax::EMPTY);
                 sums.clear();
                 sums.resize(rows * shape.head_dim, 0.0);
-                attend(set, &Task { shape, span, piece, queries, cache, layer, windowed }, softmax, sums);
+                let task = Task { shape, span, piece, queries, cache, layer, windowed, set };
+                match cache.size().format {
+                    CacheFormat::F32 => attend_plain(set, &task, softmax, sums),
+                    CacheFormat::F16 if rows <= WIDEN_ROWS => attend_halves(set, &task, softmax, sums),
+                    CacheFormat::F16 => {
+                        widened.resize(2 * STEP * shape.head_dim, 0.0);
+                        attend_widened(set, &task, softmax, sums, widened);
+                    }
+                }
                 for (index, sums) in sums.chunks_exact(shape.head_dim).enumerate() {
                     let head = piece.kv_head * group + index % group;
                     let start = (piece.first_row + index / group) * row + head * shape.head_dim;
@@ -192,12 +230,15 @@ fn pieces(shape: &AttentionShape, sequences: &[SequenceSpan], group: usize, thre
 
 /// Attention of one piece: row r is query r / group, head r % group. Leaves the finished rows in `sums`.
 ///
+/// `load` gives stored values as the reader takes them, with space of the same size to put them in, cut from `widened`;
 /// `TILES` and `CHUNKS` are how many key tiles and value chunks are worked on at once; they don't change the result.
 #[inline(always)]
-fn attend_piece<const TILES: usize, const CHUNKS: usize>(
+fn attend_piece<R: Reader, const TILES: usize, const CHUNKS: usize>(
     task: &Task,
     softmax: &mut [Softmax],
     sums: &mut [f32],
+    widened: &mut [f32],
+    load: impl for<'a> Fn(CacheRun<'a>, &'a mut [f32]) -> &'a [R::Stored],
 ) {
     let Task { shape, span, piece, cache, layer, .. } = *task;
     let (group, d, block_tokens) = (shape.heads / shape.kv_heads, shape.head_dim, cache.block_tokens());
@@ -215,6 +256,7 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
     for step in steps {
         let mut tiles = [Tile::default(); STEP_TILES];
         let mut count = 0;
+        let mut widened = widened.chunks_exact_mut(2 * KEY_TILE * d);
         for number in step * STEP_TILES..(step + 1) * STEP_TILES {
             let (index, place) = (number / block_tiles, number % block_tiles * KEY_TILE);
             let start = index * block_tokens + place;
@@ -225,6 +267,9 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
             let tokens = KEY_TILE.min(block_tokens - place).min(last + 1 - start);
             let keys = cache.key_tile(layer, *block, piece.kv_head, place / KEY_TILE);
             let values = cache.value_rows(layer, *block, piece.kv_head, place, tokens);
+            let (key_space, value_space) =
+                widened.next().unwrap_or_default().split_at_mut_checked(KEY_TILE * d).unwrap_or_default();
+            let (keys, values) = (load(keys, key_space), load(values, value_space));
             tiles[count] = Tile { start, tokens, keys, values };
             count += 1;
         }
@@ -238,7 +283,7 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
             }
             let mut weights = [[0.0; STEP]; ROWS];
             let queries: [&[f32]; ROWS] = std::array::from_fn(|r| query(task, group, row + r.min(count - 1)));
-            scores::<TILES>(&queries, tiles, &mut weights);
+            scores::<R, TILES>(&queries, tiles, &mut weights);
             let mut corrections = [1.0; ROWS];
             for r in 0..count {
                 let position = first + (row + r) / group;
@@ -246,13 +291,43 @@ fn attend_piece<const TILES: usize, const CHUNKS: usize>(
                 corrections[r] = weigh(&mut weights[r], shape.scale, tiles, visible, &mut softmax[row + r]);
             }
             let sums = &mut sums[row * d..(row + count) * d];
-            add_values::<CHUNKS>(&weights, &corrections, tiles, low..high + 1, d, sums);
+            add_values::<R, CHUNKS>(&weights, &corrections, tiles, low..high + 1, d, sums);
         }
     }
     for (row, (softmax, sums)) in softmax.iter().zip(sums.chunks_exact_mut(d)).enumerate() {
         let sink = shape.sinks.and_then(|sinks| sinks.get(piece.kv_head * group + row % group)).copied();
         softmax.finish(sink, sums);
     }
+}
+
+#[inline(always)]
+fn plain_piece<const TILES: usize, const CHUNKS: usize>(
+    task: &Task,
+    softmax: &mut [Softmax],
+    sums: &mut [f32],
+) {
+    attend_piece::<Plain, TILES, CHUNKS>(task, softmax, sums, &mut [], |run, _| run.singles());
+}
+
+#[inline(always)]
+fn halves_piece<R: Reader<Stored = Half>, const TILES: usize, const CHUNKS: usize>(
+    task: &Task,
+    softmax: &mut [Softmax],
+    sums: &mut [f32],
+) {
+    attend_piece::<R, TILES, CHUNKS>(task, softmax, sums, &mut [], |run, _| run.halves());
+}
+
+#[inline(always)]
+fn widened_piece<const TILES: usize, const CHUNKS: usize>(
+    task: &Task,
+    softmax: &mut [Softmax],
+    sums: &mut [f32],
+    widened: &mut [f32],
+) {
+    attend_piece::<Plain, TILES, CHUNKS>(task, softmax, sums, widened, |run, space| {
+        widen(task.set, run.halves(), space)
+    });
 }
 
 /// The query vector of row `row` of the piece.

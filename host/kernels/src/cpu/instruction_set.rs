@@ -55,23 +55,31 @@ impl std::fmt::Display for InstructionSet {
 ///
 /// `versions! { fn name(a: A, b: B) -> R = body; }` makes `fn name(set: InstructionSet, a: A, b: B) -> R`. The body
 /// must be `#[inline(always)]` so that it takes on the features of its caller. A second body, if given, is the one for
-/// AVX-512, whose twice as many, twice as wide registers allow larger tiles.
+/// AVX-512, whose twice as many, twice as wide registers allow larger tiles; of three, the second is the one for AVX2.
 macro_rules! versions {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
         crate::cpu::instruction_set::versions! {
-            $(#[$attribute])* fn $name($($argument: $type),*) = $body, $body;
+            $(#[$attribute])* fn $name($($argument: $type),*) = $body, $body, $body;
         }
     };
     (
         $(#[$attribute:meta])*
         fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path, $wide:path;
     ) => {
+        crate::cpu::instruction_set::versions! {
+            $(#[$attribute])* fn $name($($argument: $type),*) = $body, $body, $wide;
+        }
+    };
+    (
+        $(#[$attribute:meta])*
+        fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path, $avx2:path, $wide:path;
+    ) => {
         $(#[$attribute])*
         fn $name(set: crate::cpu::InstructionSet, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($argument: $type),*) {
-                $body($($argument),*);
+                $avx2($($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]

@@ -12,6 +12,7 @@ mod instruction_set;
 mod lanes;
 mod matmul;
 mod packed;
+mod reader;
 mod scatter;
 mod softmax;
 mod tile;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::lanes::{self, LANES, Lanes};
+use super::reader::Reader;
 use crate::kv::KEY_TILE;
 
 /// Rows (queries × heads of a group) that are worked on together.
@@ -19,15 +20,15 @@ pub(super) const STEP: usize = STEP_TILES * KEY_TILE;
 
 /// Some keys of a sequence and their values.
 #[derive(Copy, Clone, Default)]
-pub(super) struct Tile<'a> {
+pub(super) struct Tile<'a, S> {
     /// Position of the first key.
     pub(super) start: usize,
     /// Keys that exist, at most 16.
     pub(super) tokens: usize,
     /// `head_dim × 16`.
-    pub(super) keys: &'a [f32],
+    pub(super) keys: &'a [S],
     /// `tokens × head_dim`.
-    pub(super) values: &'a [f32],
+    pub(super) values: &'a [S],
 }
 
 /// The running softmax of one row.
@@ -59,29 +60,29 @@ impl Softmax {
 
 /// The products of each query with each key of the tiles, `TILES` tiles at a time.
 #[inline(always)]
-pub(super) fn scores<const TILES: usize>(
+pub(super) fn scores<R: Reader, const TILES: usize>(
     queries: &[&[f32]; ROWS],
-    tiles: &[Tile],
+    tiles: &[Tile<R::Stored>],
     out: &mut [[f32; STEP]; ROWS],
 ) {
     let mut first = 0;
     while first + TILES <= tiles.len() {
-        let mut keys = [&[] as &[Lanes]; TILES];
+        let mut keys = [&[] as &[[R::Stored; LANES]]; TILES];
         for (keys, tile) in keys.iter_mut().zip(&tiles[first..]) {
             *keys = tile.keys.as_chunks::<LANES>().0;
         }
-        store_scores(queries, &keys, first, out);
+        store_scores::<R, TILES>(queries, &keys, first, out);
         first += TILES;
     }
     for (index, tile) in tiles.iter().enumerate().skip(first) {
-        store_scores(queries, &[tile.keys.as_chunks::<LANES>().0], index, out);
+        store_scores::<R, 1>(queries, &[tile.keys.as_chunks::<LANES>().0], index, out);
     }
 }
 
 #[inline(always)]
-fn store_scores<const TILES: usize>(
+fn store_scores<R: Reader, const TILES: usize>(
     queries: &[&[f32]; ROWS],
-    keys: &[&[Lanes]; TILES],
+    keys: &[&[[R::Stored; LANES]]; TILES],
     first: usize,
     out: &mut [[f32; STEP]; ROWS],
 ) {
@@ -93,7 +94,7 @@ fn store_scores<const TILES: usize>(
     for component in 0..d {
         for (scores, query) in scores.iter_mut().zip(&queries) {
             for (scores, keys) in scores.iter_mut().zip(&keys) {
-                *scores = lanes::scale_add(query[component], &keys[component], scores);
+                *scores = lanes::scale_add(query[component], &R::lanes(&keys[component]), scores);
             }
         }
     }
@@ -108,10 +109,10 @@ fn store_scores<const TILES: usize>(
 /// Turns a row's scores into softmax weights against the new maximum, zero for keys outside `visible`. Returns the
 /// factor that what was summed before must be multiplied by.
 #[inline(always)]
-pub(super) fn weigh(
+pub(super) fn weigh<S>(
     scores: &mut [f32; STEP],
     scale: f32,
-    tiles: &[Tile],
+    tiles: &[Tile<S>],
     visible: Range<usize>,
     softmax: &mut Softmax,
 ) -> f32 {
@@ -146,21 +147,21 @@ pub(super) fn weigh(
 
 /// `sums = sums · correction + Σ weight · value` for rows of `d` components, over the keys at `positions`.
 #[inline(always)]
-pub(super) fn add_values<const CHUNKS: usize>(
+pub(super) fn add_values<R: Reader, const CHUNKS: usize>(
     weights: &[[f32; STEP]; ROWS],
     corrections: &[f32; ROWS],
-    tiles: &[Tile],
+    tiles: &[Tile<R::Stored>],
     positions: Range<usize>,
     d: usize,
     sums: &mut [f32],
 ) {
     let mut start = 0;
     while start + CHUNKS * LANES <= d {
-        add_chunks::<CHUNKS>(weights, corrections, tiles, &positions, d, start, sums);
+        add_chunks::<R, CHUNKS>(weights, corrections, tiles, &positions, d, start, sums);
         start += CHUNKS * LANES;
     }
     while start + LANES <= d {
-        add_chunks::<1>(weights, corrections, tiles, &positions, d, start, sums);
+        add_chunks::<R, 1>(weights, corrections, tiles, &positions, d, start, sums);
         start += LANES;
     }
     for (row, sums) in sums.chunks_exact_mut(d).enumerate() {
@@ -168,7 +169,7 @@ pub(super) fn add_values<const CHUNKS: usize>(
             *sum *= corrections[row];
             for (tile, weights) in tiles.iter().zip(weights[row].as_chunks::<LANES>().0) {
                 for token in tokens(tile, &positions) {
-                    *sum = weights[token].mul_add(tile.values[token * d + component], *sum);
+                    *sum = weights[token].mul_add(R::one(tile.values[token * d + component]), *sum);
                 }
             }
         }
@@ -177,17 +178,17 @@ pub(super) fn add_values<const CHUNKS: usize>(
 
 /// The keys of a tile that lie at `positions`.
 #[inline(always)]
-fn tokens(tile: &Tile, positions: &Range<usize>) -> Range<usize> {
+fn tokens<S>(tile: &Tile<S>, positions: &Range<usize>) -> Range<usize> {
     let to = positions.end.saturating_sub(tile.start).min(tile.tokens);
     positions.start.saturating_sub(tile.start).min(to)..to
 }
 
 /// [`add_values`] for the components `start..start + 16 · CHUNKS`.
 #[inline(always)]
-fn add_chunks<const CHUNKS: usize>(
+fn add_chunks<R: Reader, const CHUNKS: usize>(
     weights: &[[f32; STEP]; ROWS],
     corrections: &[f32; ROWS],
-    tiles: &[Tile],
+    tiles: &[Tile<R::Stored>],
     positions: &Range<usize>,
     d: usize,
     start: usize,
@@ -208,7 +209,7 @@ fn add_chunks<const CHUNKS: usize>(
             for (totals, weights) in totals.iter_mut().zip(weights) {
                 let weight = weights[index * KEY_TILE + token];
                 for (total, value) in totals.iter_mut().zip(value) {
-                    *total = lanes::scale_add(weight, value, total);
+                    *total = lanes::scale_add(weight, &R::lanes(value), total);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Paged attention against plain softmax attention in f64, and its independence of batch and chunking.
 
 use espalier_kernels::{
-    AttentionShape, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, SequenceSpan,
+    AttentionShape, CacheFormat, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, SequenceSpan,
 };
 
 use crate::noise;
@@ -14,6 +14,7 @@ struct Case {
     tokens: usize,
     window: Option<usize>,
     sinks: Option<Vec<f32>>,
+    format: CacheFormat,
 }
 
 impl Case {
@@ -42,7 +43,8 @@ impl Case {
         let used = self.tokens.div_ceil(self.block_tokens);
         let layer = |kv_heads, head_dim| CacheLayer { kv_heads, head_dim, windowed: false };
         let layers = [layer(1, 8), layer(self.kv_heads, self.head_dim)];
-        let size = CacheSize { blocks: used * 2 + 1, window_blocks: 0, block_tokens: self.block_tokens };
+        let Self { block_tokens, format, .. } = *self;
+        let size = CacheSize { blocks: used * 2 + 1, window_blocks: 0, block_tokens, format };
         let mut store = KeyValueStore::new(&layers, size).unwrap();
         let row = self.kv_heads * self.head_dim;
         let garbage = vec![1e30; self.block_tokens * row];
@@ -106,13 +108,15 @@ impl Case {
     }
 }
 
-fn cases() -> Vec<Case> {
+fn cases(format: CacheFormat) -> Vec<Case> {
     let mut cases = Vec::new();
     for (heads, kv_heads, head_dim) in [(1, 1, 8), (9, 3, 64), (8, 2, 40), (6, 1, 33)] {
         for block_tokens in [1, 5, 16, 24, 32] {
             for (window, sinks) in [(None, false), (Some(7), true), (Some(128), false), (None, true)] {
                 let sinks = sinks.then(|| noise(heads, 9).iter().map(|value| value * 4.0).collect());
-                cases.push(Case { heads, kv_heads, head_dim, block_tokens, tokens: 77, window, sinks });
+                let case =
+                    Case { heads, kv_heads, head_dim, block_tokens, tokens: 77, window, sinks, format };
+                cases.push(case);
             }
         }
     }
@@ -123,7 +127,7 @@ fn cases() -> Vec<Case> {
 fn paged_attention_is_softmax_attention() {
     let devices = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
         .map(|set| Cpu::with_instruction_set(2, set).unwrap());
-    for case in cases() {
+    for case in cases(CacheFormat::F32) {
         let expected = case.naive();
         for cpu in &devices {
             let found = case.run(cpu, &[(0, case.tokens)]);
@@ -138,10 +142,27 @@ fn paged_attention_is_softmax_attention() {
 }
 
 #[test]
+fn halves_cost_what_their_rounding_costs() {
+    let cpu = Cpu::new(2).unwrap();
+    for (plain, half) in cases(CacheFormat::F32).iter().zip(&cases(CacheFormat::F16)) {
+        let expected = plain.run(&cpu, &[(0, plain.tokens)]);
+        let found = half.run(&cpu, &[(0, half.tokens)]);
+        assert_ne!(found, expected, "nothing was rounded");
+        // A half is off by 2^-11 of itself. |query|, |key| < 3, so a score moves by at most 9·√d·2^-11, every weight
+        // by e^(twice that) in proportion, and |value| < 1 by 2^-11 on top.
+        let score = 9.0 * (half.head_dim as f32).sqrt() / 2048.0;
+        let bound = ((2.0 * score).exp() - 1.0) + 1.0 / 2048.0;
+        let largest = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
+        let largest = largest.fold(0.0, f32::max);
+        assert!(largest <= bound.min(0.01), "off by {largest}, at most {bound} can come from rounding");
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_chunks_threads_or_instructions() {
     let portable = Cpu::with_instruction_set(1, InstructionSet::Portable).unwrap();
     let vector = Cpu::new(3).unwrap();
-    for case in cases() {
+    for case in cases(CacheFormat::F32).into_iter().chain(cases(CacheFormat::F16)) {
         let whole = case.run(&portable, &[(0, case.tokens)]);
         let single: Vec<(usize, usize)> = (0..case.tokens).map(|token| (token, 1)).collect();
         assert_eq!(case.run(&vector, &single), whole);
@@ -151,7 +172,12 @@ fn results_do_not_depend_on_chunks_threads_or_instructions() {
 
 #[test]
 fn sequences_in_a_batch_do_not_meet() {
-    let case = &cases()[9];
+    for format in [CacheFormat::F32, CacheFormat::F16] {
+        batch_equals_alone(&cases(format)[9]);
+    }
+}
+
+fn batch_equals_alone(case: &Case) {
     let (store, blocks) = case.store();
     let (queries, row) = (case.queries(), case.heads * case.head_dim);
     let cpu = Cpu::new(2).unwrap();
@@ -170,7 +196,7 @@ fn sequences_in_a_batch_do_not_meet() {
 
 #[test]
 fn bad_shapes_are_refused() {
-    let case = &cases()[0];
+    let case = &cases(CacheFormat::F16)[0];
     let (store, blocks) = case.store();
     let cpu = Cpu::new(1).unwrap();
     let (shape, queries) = (case.shape(), vec![0.0; 8]);
@@ -192,7 +218,13 @@ fn bad_shapes_are_refused() {
 
 #[test]
 fn windowed_layers_need_their_window_only() {
-    let case = cases().into_iter().find(|case| case.window == Some(7) && case.block_tokens == 5).unwrap();
+    for format in [CacheFormat::F32, CacheFormat::F16] {
+        let mut cases = cases(format).into_iter();
+        window_is_enough(&cases.find(|case| case.window == Some(7) && case.block_tokens == 5).unwrap());
+    }
+}
+
+fn window_is_enough(case: &Case) {
     let (kept, blocks) = case.store();
     let d = case.head_dim;
     let layer = |windowed| CacheLayer { kv_heads: case.kv_heads, head_dim: d, windowed };
@@ -200,7 +232,8 @@ fn windowed_layers_need_their_window_only() {
     let (expected, queries, row) = (case.run(&cpu, &[(0, case.tokens)]), case.queries(), case.heads * d);
     // Enough blocks for the window and a query anywhere in a block, used in turn.
     let ring = (7 + case.block_tokens).div_ceil(case.block_tokens) + 1;
-    let size = CacheSize { blocks: 0, window_blocks: ring, block_tokens: case.block_tokens };
+    let size =
+        CacheSize { blocks: 0, window_blocks: ring, block_tokens: case.block_tokens, format: case.format };
     let mut store = KeyValueStore::new(&[layer(true)], size).unwrap();
     let window_blocks: Vec<u32> = (0..blocks.len()).map(|index| (index % ring) as u32).collect();
     for position in 0..case.tokens {

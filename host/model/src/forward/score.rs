@@ -2,7 +2,7 @@
 //!
 //! Calibration, perplexity and the `logits` command run this way; the serving path goes through the engine.
 
-use espalier_kernels::Precision;
+use espalier_kernels::{CacheFormat, Precision};
 
 use super::{ForwardBatch, LogitRows};
 use crate::error::ModelError;
@@ -37,7 +37,7 @@ impl Model {
             let expected = format!("at most {}, the model's context length", self.spec.max_positions);
             return Err(ModelError::argument("tokens of a sequence", tokens.len(), expected));
         }
-        let (mut cache, blocks) = self.cache_for_one(tokens.len(), BLOCK_TOKENS)?;
+        let (mut cache, blocks) = self.cache_for_one(tokens.len(), BLOCK_TOKENS, CacheFormat::F32)?;
         let (logits_for, chunk_tokens) = match logits {
             Some(_) => (LogitRows::All, CHUNK_TOKENS_WITH_LOGITS),
             None => (LogitRows::None, CHUNK_TOKENS),

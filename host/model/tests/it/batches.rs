@@ -1,12 +1,13 @@
 //! A sequence's logits depend on nothing but the sequence: not on what else is in a batch, nor on how it is cut.
 
-use espalier_kernels::{CacheSize, Cpu, KeyValueStore, Precision};
+use espalier_kernels::{CacheFormat, CacheSize, Cpu, KeyValueStore, Precision};
 use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, SynthShape};
 use serde_json::json;
 
 use crate::model;
 
 const BLOCK_TOKENS: usize = 8;
+const FORMATS: [CacheFormat; 2] = [CacheFormat::F32, CacheFormat::F16];
 
 /// Layers that slide over 16 tokens in turn with layers that see all, and 4 of 8 experts for each token.
 fn gpt_oss() -> Model {
@@ -29,8 +30,8 @@ fn forward(model: &Model, cache: &mut KeyValueStore, parts: &[(&SequenceBlocks, 
 }
 
 /// The logits of one sequence, its tokens given in runs of `step`.
-fn alone(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
-    let (mut cache, blocks) = model.cache_for_one(tokens.len(), BLOCK_TOKENS).unwrap();
+fn alone(model: &Model, tokens: &[u32], step: usize, format: CacheFormat) -> Vec<f32> {
+    let (mut cache, blocks) = model.cache_for_one(tokens.len(), BLOCK_TOKENS, format).unwrap();
     let runs = tokens.chunks(step).enumerate();
     runs.flat_map(|(index, run)| forward(model, &mut cache, &[(&blocks, run, index * step)])).collect()
 }
@@ -39,31 +40,37 @@ fn alone(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
 fn a_long_prompt_gives_the_same_bits_however_it_is_cut() {
     let model = gpt_oss();
     let tokens = tokens(230, 1);
-    let whole = alone(&model, &tokens, tokens.len());
-    for step in [1, 17, 64, 100] {
-        assert!(alone(&model, &tokens, step) == whole, "in runs of {step}");
+    for format in FORMATS {
+        let whole = alone(&model, &tokens, tokens.len(), format);
+        for step in [1, 17, 64, 100] {
+            assert!(alone(&model, &tokens, step, format) == whole, "in runs of {step}, {format}");
+        }
     }
 }
 
 #[test]
 fn sequences_of_a_batch_do_not_meet() {
     let model = gpt_oss();
+    FORMATS.iter().for_each(|format| batch_equals_alone(&model, *format));
+}
+
+fn batch_equals_alone(model: &Model, format: CacheFormat) {
     let texts = [tokens(150, 1), tokens(1, 2), tokens(90, 3)];
-    let (mut cache, tables) = model.cache_for(3, 160, BLOCK_TOKENS).unwrap();
+    let (mut cache, tables) = model.cache_for(3, 160, BLOCK_TOKENS, format).unwrap();
     let parts: Vec<_> =
         tables.iter().zip(&texts).map(|(blocks, text)| (blocks, text.as_slice(), 0)).collect();
-    let together = forward(&model, &mut cache, &parts);
-    let apart: Vec<f32> = texts.iter().flat_map(|text| alone(&model, text, text.len())).collect();
+    let together = forward(model, &mut cache, &parts);
+    let apart: Vec<f32> = texts.iter().flat_map(|text| alone(model, text, text.len(), format)).collect();
     assert!(together == apart);
     // The next token of each, one step later.
     let next: Vec<_> = tables.iter().zip(&texts).map(|(blocks, text)| (blocks, [7], text.len())).collect();
     let parts: Vec<_> =
         next.iter().map(|(blocks, token, first)| (*blocks, token.as_slice(), *first)).collect();
-    let together = forward(&model, &mut cache, &parts);
+    let together = forward(model, &mut cache, &parts);
     let vocabulary = model.spec().vocab_size;
     for (text, row) in texts.iter().zip(together.chunks_exact(vocabulary)) {
         let longer = [text.as_slice(), &[7]].concat();
-        let expected = alone(&model, &longer, longer.len());
+        let expected = alone(model, &longer, longer.len(), format);
         assert!(row == &expected[expected.len() - vocabulary..], "after {} tokens", text.len());
     }
 }
@@ -78,6 +85,7 @@ fn windowed_layers_take_a_few_blocks_whatever_the_length() {
         "a window, a chunk, and a block cut in two"
     );
     assert_eq!(model.window_blocks(20, BLOCK_TOKENS), 3, "no more than the sequence has");
-    let size = |tokens: usize| model.cache_for_one(tokens, BLOCK_TOKENS).unwrap().0.size();
-    assert_eq!(size(4000), CacheSize { blocks: 500, window_blocks: most, block_tokens: BLOCK_TOKENS });
+    let format = CacheFormat::F16;
+    let size = model.cache_for_one(4000, BLOCK_TOKENS, format).unwrap().0.size();
+    assert_eq!(size, CacheSize { blocks: 500, window_blocks: most, block_tokens: BLOCK_TOKENS, format });
 }

@@ -92,6 +92,7 @@ metrics! {
     WAITING = "espalier_requests_waiting", Kind::Gauge, GENERATION, "Sequences that wait for a place in the batch.";
     KV_USED = "espalier_kv_cache_blocks_used", Kind::Gauge, GENERATION, "Key-value blocks in use.";
     KV_BLOCKS = "espalier_kv_cache_blocks", Kind::Gauge, GENERATION, "Key-value blocks there are.";
+    KV_BYTES = "espalier_kv_cache_bytes", Kind::Gauge, GENERATION, "Bytes reserved for keys and values.";
     WEIGHT_BYTES = "espalier_weight_bytes", Kind::Gauge, GENERATION, "Bytes of the loaded weights.";
     FIRST_TOKEN_SECONDS = "espalier_time_to_first_token_seconds", FIRST_TOKEN, GENERATION,
         "From arrival to the first token.";

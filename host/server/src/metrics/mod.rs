@@ -58,6 +58,7 @@ struct Levels {
     waiting: GaugeVec,
     kv_used: GaugeVec,
     kv_blocks: GaugeVec,
+    kv_bytes: GaugeVec,
     weight_bytes: GaugeVec,
     jobs: GaugeVec,
     vllm_running: GaugeVec,
@@ -88,6 +89,7 @@ impl Metrics {
                 waiting: build.gauge(&d::WAITING)?,
                 kv_used: build.gauge(&d::KV_USED)?,
                 kv_blocks: build.gauge(&d::KV_BLOCKS)?,
+                kv_bytes: build.gauge(&d::KV_BYTES)?,
                 weight_bytes: build.gauge(&d::WEIGHT_BYTES)?,
                 jobs: build.gauge(&d::JOBS)?,
                 vllm_running: build.gauge(&d::VLLM_RUNNING)?,
@@ -183,6 +185,7 @@ impl Levels {
             &self.waiting,
             &self.kv_used,
             &self.kv_blocks,
+            &self.kv_bytes,
             &self.weight_bytes,
             &self.jobs,
             &self.vllm_running,
@@ -201,6 +204,7 @@ impl Levels {
             self.waiting.with_label_values(&ours).set(status.waiting as f64);
             self.kv_used.with_label_values(&ours).set(status.kv_used_blocks as f64);
             self.kv_blocks.with_label_values(&ours).set(status.kv_blocks as f64);
+            self.kv_bytes.with_label_values(&ours).set(engine.kv_bytes() as f64);
             self.weight_bytes.with_label_values(&ours).set(generation.model().weight_bytes() as f64);
             let theirs = [id.model.as_str(), number.as_str()];
             self.vllm_running.with_label_values(&theirs).set(status.running as f64);

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use espalier_engine::EngineConfig;
-use espalier_kernels::{Cpu, Precision};
+use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{SynthShape, synthesize};
 use espalier_server::{Addresses, Application, Server};
 use serde_json::{Value, json};
@@ -44,6 +44,7 @@ impl Default for Setup {
                 max_sequences: 4,
                 max_step_tokens: 64,
                 kv_bytes: 64 << 20,
+                kv_format: CacheFormat::default(),
                 max_model_len: Some(CONTEXT),
                 queue_limit: 16,
                 precision: Precision::Exact,

@@ -2,7 +2,7 @@
 
 use espalier_golden::distance::argmax;
 use espalier_golden::smollm2::{Greedy, read_json};
-use espalier_kernels::Precision;
+use espalier_kernels::{CacheFormat, Precision};
 use espalier_model::{ForwardBatch, LogitRows, Model};
 
 use crate::loaded;
@@ -11,7 +11,8 @@ const REQUIRED: usize = 32;
 const BLOCK_TOKENS: usize = 16;
 
 fn greedy(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
-    let (mut cache, blocks) = model.cache_for_one(prompt.len() + count, BLOCK_TOKENS).unwrap();
+    let (mut cache, blocks) =
+        model.cache_for_one(prompt.len() + count, BLOCK_TOKENS, CacheFormat::F32).unwrap();
     let (mut step, mut position, mut ids) = (prompt.to_vec(), 0, Vec::new());
     while ids.len() < count {
         let span = blocks.span(position, step.len());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use espalier_golden::distance::argmax;
 use espalier_golden::{data, tensors::Tensors};
-use espalier_kernels::{CacheSize, Precision};
+use espalier_kernels::{CacheFormat, CacheSize, Precision};
 use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, export_gguf};
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ fn logits_in_steps(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
     const BLOCK_TOKENS: usize = 7;
     let blocks = tokens.len().div_ceil(BLOCK_TOKENS);
     let window_blocks = model.window_blocks(tokens.len(), BLOCK_TOKENS);
-    let size = CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS };
+    let size = CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format: CacheFormat::F32 };
     let mut cache = model.new_cache(size).unwrap();
     let reversed = |count: usize| (0..count as u32).rev().collect::<Vec<_>>();
     let blocks = SequenceBlocks::new(reversed(blocks), &reversed(window_blocks));

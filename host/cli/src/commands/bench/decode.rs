@@ -5,7 +5,7 @@ use espalier_kernels::SequenceSpan;
 use espalier_model::{ForwardBatch, LogitRows};
 
 use super::measure::Repetition;
-use crate::device::ModelArgs;
+use crate::device::{CacheArgs, ModelArgs};
 
 const BLOCK_TOKENS: usize = 32;
 
@@ -21,13 +21,16 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     sequences: usize,
     #[command(flatten)]
+    kv_cache: CacheArgs,
+    #[command(flatten)]
     repetition: Repetition,
 }
 
 /// Runs `bench decode`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let (mut cache, tables) = model.cache_for(args.sequences, args.tokens, BLOCK_TOKENS)?;
+    let (mut cache, tables) =
+        model.cache_for(args.sequences, args.tokens, BLOCK_TOKENS, args.kv_cache.format())?;
     let vocab = model.spec().vocab_size as u32;
     let precision = args.model.precision();
     let total = args.tokens * args.sequences;

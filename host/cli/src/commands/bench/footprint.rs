@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use espalier_evaluation::{Residency, bytes_on_disk, residency};
-use espalier_kernels::KeyValueStore;
+use espalier_kernels::{CacheFormat, KeyValueStore};
 use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
 use serde::Serialize;
 
@@ -58,7 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let (_, model) = args.model.load()?;
     let load_seconds = begin.elapsed().as_secs_f64();
-    let (cache, blocks) = model.cache_for_one(args.prompt_tokens + args.decode_tokens, BLOCK_TOKENS)?;
+    let tokens = args.prompt_tokens + args.decode_tokens;
+    let (cache, blocks) = model.cache_for_one(tokens, BLOCK_TOKENS, CacheFormat::default())?;
     let mut run = Run { model: &model, args, cache, blocks };
     let first_prompt_seconds = run.prefill()?;
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());

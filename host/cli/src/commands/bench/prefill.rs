@@ -4,7 +4,7 @@ use anyhow::Result;
 use espalier_model::{ForwardBatch, LogitRows};
 
 use super::measure::Repetition;
-use crate::device::ModelArgs;
+use crate::device::{CacheArgs, ModelArgs};
 
 const BLOCK_TOKENS: usize = 32;
 
@@ -17,13 +17,15 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 512)]
     tokens: usize,
     #[command(flatten)]
+    kv_cache: CacheArgs,
+    #[command(flatten)]
     repetition: Repetition,
 }
 
 /// Runs `bench prefill`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let (mut cache, blocks) = model.cache_for_one(args.tokens, BLOCK_TOKENS)?;
+    let (mut cache, blocks) = model.cache_for_one(args.tokens, BLOCK_TOKENS, args.kv_cache.format())?;
     let vocab = model.spec().vocab_size as u32;
     let tokens: Vec<u32> = (0..args.tokens as u32).map(|position| (position * 31) % vocab).collect();
     let spans = [blocks.span(0, tokens.len())];
