@@ -4,7 +4,7 @@
 //! that it touches. Tokens are spread over the vocabulary, so that a mixture's experts are all called upon.
 
 use std::io::{Write, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use espalier_evaluation::{Residency, bytes_on_disk, residency};
@@ -12,6 +12,7 @@ use espalier_kernels::{CacheFormat, KeyValueStore};
 use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
 use serde::Serialize;
 
+use super::measure::median;
 use crate::device::ModelArgs;
 
 const BLOCK_TOKENS: usize = 32;
@@ -61,13 +62,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tokens = args.prompt_tokens + args.decode_tokens;
     let (cache, blocks) = model.cache_for_one(tokens, BLOCK_TOKENS, CacheFormat::default())?;
     let mut run = Run { model: &model, args, cache, blocks };
-    let first_prompt_seconds = run.prefill()?;
+    let first_prompt_seconds = run.prefill()?.as_secs_f64();
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for _ in 0..args.repetitions.max(1) {
         prefill.push(run.prefill()?);
         decode.push(run.decode()?);
     }
-    let (prefill, decode) = (median(prefill), median(decode));
+    let (prefill, decode) = (median(&prefill).as_secs_f64(), median(&decode).as_secs_f64());
     let footprint = Footprint {
         parameters: model.spec().parameters(),
         active_parameters: model.spec().active_parameters(),
@@ -92,20 +93,20 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Seconds of the prompt in one go.
-    fn prefill(&mut self) -> Result<f64> {
+    /// The time of the prompt in one go.
+    fn prefill(&mut self) -> Result<Duration> {
         let begin = Instant::now();
         self.forward(0, self.args.prompt_tokens)?;
-        Ok(begin.elapsed().as_secs_f64())
+        Ok(begin.elapsed())
     }
 
-    /// Seconds of all tokens after the prompt, one by one.
-    fn decode(&mut self) -> Result<f64> {
+    /// The time of all tokens after the prompt, one by one.
+    fn decode(&mut self) -> Result<Duration> {
         let begin = Instant::now();
         for step in 0..self.args.decode_tokens {
             self.forward(self.args.prompt_tokens + step, 1)?;
         }
-        Ok(begin.elapsed().as_secs_f64())
+        Ok(begin.elapsed())
     }
 
     fn forward(&mut self, first: usize, count: usize) -> Result<()> {
@@ -118,11 +119,6 @@ impl Run<'_> {
         self.model.forward(&batch, &mut self.cache, self.args.model.precision(), None)?;
         Ok(())
     }
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn print(footprint: &Footprint, json: bool) -> Result<()> {

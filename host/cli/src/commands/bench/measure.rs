@@ -73,7 +73,8 @@ impl Repetition {
     }
 }
 
-fn median(times: &[Duration]) -> Duration {
+/// The middle of the times, the later of the two middle ones where their number is even.
+pub(super) fn median(times: &[Duration]) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
