@@ -48,7 +48,6 @@ pub(crate) struct SequencePools {
 /// The blocks of a running sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Reservation {
-    whole: Vec<u32>,
     ring: Vec<u32>,
     pub(crate) tables: SequenceBlocks,
 }
@@ -70,13 +69,13 @@ impl SequencePools {
             self.whole.release(&mut whole);
             return None;
         };
-        let tables = SequenceBlocks::new(whole.clone(), &ring);
-        Some(Reservation { whole, ring, tables })
+        let tables = SequenceBlocks::new(whole, &ring);
+        Some(Reservation { ring, tables })
     }
 
     /// Takes a sequence's blocks back.
     pub(crate) fn release(&mut self, reservation: &mut Reservation) {
-        self.whole.release(&mut reservation.whole);
+        self.whole.release(&mut reservation.tables.take_blocks());
         self.windowed.release(&mut reservation.ring);
     }
 

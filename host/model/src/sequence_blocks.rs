@@ -24,6 +24,12 @@ impl SequenceBlocks {
         Self { blocks, window_blocks }
     }
 
+    /// Gives back the blocks of the layers that see every token; the sequence has none after that.
+    pub fn take_blocks(&mut self) -> Vec<u32> {
+        self.window_blocks.clear();
+        std::mem::take(&mut self.blocks)
+    }
+
     /// Tokens of the sequence from `first_position` on, for a batch.
     #[must_use]
     pub fn span(&self, first_position: usize, queries: usize) -> SequenceSpan<'_> {
