@@ -116,6 +116,15 @@ impl CacheElements {
         }
     }
 
+    /// Copies part `from` over part `to`, where parts of `length` values follow each other.
+    pub(crate) fn copy_part(&mut self, length: usize, from: usize, to: usize) {
+        let range = from * length..(from + 1) * length;
+        match self {
+            Self::F32(values) => values.copy_within(range, to * length),
+            Self::F16(values) => values.copy_within(range, to * length),
+        }
+    }
+
     /// The values from place `start` on.
     #[inline]
     pub(crate) fn run(&self, start: usize, length: usize) -> CacheRun<'_> {

@@ -174,6 +174,28 @@ impl KeyValueStore {
         Ok((keys, values))
     }
 
+    /// Makes block `to` a copy of block `from`, keys and values, in all windowed layers or in all others.
+    ///
+    /// # Errors
+    /// When there is no such block of that kind; nothing is copied then.
+    pub fn copy_block(&mut self, windowed: bool, from: u32, to: u32) -> Result<(), KernelError> {
+        let limit = if windowed { self.size.window_blocks } else { self.size.blocks };
+        let (from, to) = (from as usize, to as usize);
+        if let Some(found) = [from, to].into_iter().find(|block| *block >= limit) {
+            return Err(KernelError::OutOfRange { what: "a cache block to copy", found, limit });
+        }
+        let padded = self.padded_tokens();
+        let stored = self.keys.iter_mut().zip(&mut self.values);
+        for (layer, (keys, values)) in self.layers.iter().zip(stored) {
+            if layer.windowed == windowed {
+                let row = layer.kv_heads * layer.head_dim;
+                keys.copy_part(row * padded, from, to);
+                values.copy_part(row * self.size.block_tokens, from, to);
+            }
+        }
+        Ok(())
+    }
+
     /// What a layer stores.
     ///
     /// # Errors
@@ -298,6 +320,36 @@ mod tests {
             store.write(0, 4, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
             store.write(1, 1, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
             assert!(store.write(1, 2, 0, &ramp(0, 2), &ramp(0, 2)).is_err());
+        }
+    }
+
+    #[test]
+    fn blocks_are_copied_in_the_layers_of_their_kind() {
+        let layers = [layer(2, 4), CacheLayer { windowed: true, ..layer(1, 8) }, layer(1, 3)];
+        for (format, windowed) in FORMATS.into_iter().flat_map(|format| [(format, false), (format, true)]) {
+            let size = CacheSize { blocks: 3, window_blocks: 3, block_tokens: 20, format };
+            let mut store = KeyValueStore::new(&layers, size).unwrap();
+            for block in 0..3 {
+                for (index, row) in [8, 8, 3].into_iter().enumerate() {
+                    let start = 500 * block as usize + 40 * index;
+                    store.write(index, block, 0, &ramp(start, 20 * row), &ramp(start + 7, 20 * row)).unwrap();
+                }
+            }
+            let content = |store: &KeyValueStore, index, block| {
+                (0..20).map(|place| store.read(index, block, place).unwrap()).collect::<Vec<_>>()
+            };
+            let before: Vec<_> = (0..9).map(|index| content(&store, index / 3, (index % 3) as u32)).collect();
+            store.copy_block(windowed, 2, 0).unwrap();
+            for (index, layer) in layers.iter().enumerate() {
+                let source = if layer.windowed == windowed { 2 } else { 0 };
+                assert_eq!(content(&store, index, 0), before[index * 3 + source], "{format}");
+                assert_eq!(content(&store, index, 1), before[index * 3 + 1]);
+                assert_eq!(content(&store, index, 2), before[index * 3 + 2]);
+            }
+            store.copy_block(windowed, 1, 1).unwrap();
+            assert_eq!(content(&store, 0, 1), before[1]);
+            assert!(store.copy_block(windowed, 3, 0).is_err());
+            assert!(store.copy_block(windowed, 0, 3).is_err());
         }
     }
 
