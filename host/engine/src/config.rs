@@ -1,8 +1,9 @@
 //! The limits of an engine, and what they come to for a given model.
 
-use espalier_kernels::{CacheFormat, CacheSize, KeyValueStore, Precision};
+use espalier_kernels::{CacheFormat, CacheSize, Precision};
 use espalier_model::Model;
 
+use crate::cache::budget::CacheBudget;
 use crate::error::EngineError;
 
 /// Positions per cache block. Small enough that a short request wastes little, large enough that attention runs over
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub kv_format: CacheFormat,
     /// Longest prompt plus completion; the model's own context length, as far as the budget allows it, where `None`.
     pub max_model_len: Option<usize>,
+    /// Whether what is computed of a text is kept for others that begin like it.
+    pub prefix_cache: bool,
     /// Requests that may wait beyond the ones that run.
     pub queue_limit: usize,
     /// Arithmetic of the matrix products.
@@ -36,6 +39,7 @@ impl Default for EngineConfig {
             kv_bytes: 1 << 30,
             kv_format: CacheFormat::default(),
             max_model_len: None,
+            prefix_cache: true,
             queue_limit: 256,
             precision: Precision::Fast,
         }
@@ -50,8 +54,9 @@ pub(crate) struct Limits {
     pub(crate) max_model_len: usize,
     pub(crate) queue_limit: usize,
     pub(crate) cache: CacheSize,
-    /// Windowed blocks of a sequence that is as long as can be.
-    pub(crate) ring: usize,
+    /// The model's widest sliding window.
+    pub(crate) window: Option<usize>,
+    pub(crate) prefix_cache: bool,
     pub(crate) precision: Precision,
 }
 
@@ -61,16 +66,9 @@ impl EngineConfig {
     /// # Errors
     /// A context that was asked for by number and that the model or the budget cannot hold.
     pub(crate) fn limits(&self, model: &Model) -> Result<Limits, EngineError> {
-        let layers = model.cache_layers();
-        let bytes =
-            |windowed| KeyValueStore::block_bytes(&layers, windowed, BLOCK_TOKENS, self.kv_format) as u64;
-        let (block_bytes, window_bytes) = (bytes(false), bytes(true));
+        let budget = CacheBudget::new(self, model);
         let max_positions = model.spec().max_positions;
-        // What one sequence takes beside the blocks that grow with it.
-        let ring_bytes = |tokens| model.window_blocks(tokens, BLOCK_TOKENS) as u64 * window_bytes;
-        let affordable = self.kv_bytes.saturating_sub(ring_bytes(max_positions)) / block_bytes.max(1);
-        let affordable = usize::try_from(affordable).unwrap_or(usize::MAX).saturating_mul(BLOCK_TOKENS);
-        let wanted = self.max_model_len.unwrap_or(max_positions.min(affordable)).max(1);
+        let wanted = self.max_model_len.unwrap_or_else(|| budget.longest()).max(1);
         if wanted > max_positions {
             return Err(EngineError::InvalidParameter {
                 field: "max_model_len",
@@ -78,38 +76,15 @@ impl EngineConfig {
                 expected: "at most the model's own context length",
             });
         }
-        let (needed, ring) = (wanted.div_ceil(BLOCK_TOKENS), model.window_blocks(wanted, BLOCK_TOKENS));
-        let longest = needed as u64 * block_bytes + ring_bytes(wanted);
-        if longest > self.kv_bytes {
-            return Err(EngineError::CacheTooSmall {
-                tokens: wanted,
-                needed: longest,
-                budget: self.kv_bytes,
-            });
-        }
-        // Windowed blocks for as many sequences as half the budget pays for, at least one; the rest goes to the others.
-        let rings = (self.kv_bytes / 2).checked_div(ring_bytes(wanted));
-        let rings = rings.map_or(usize::MAX, |rings| usize::try_from(rings).unwrap_or(usize::MAX).max(1));
-        let max_sequences = self.max_sequences.max(1).min(rings);
-        let left = self.kv_bytes - max_sequences as u64 * ring_bytes(wanted);
-        let (max_sequences, left) = if left < needed as u64 * block_bytes {
-            (1, self.kv_bytes - ring_bytes(wanted))
-        } else {
-            (max_sequences, left)
-        };
-        let blocks = usize::try_from(left / block_bytes.max(1)).unwrap_or(usize::MAX);
+        let max_sequences = self.max_sequences.max(1);
         Ok(Limits {
             max_sequences,
             max_step_tokens: self.max_step_tokens.max(max_sequences),
             max_model_len: wanted,
             queue_limit: self.queue_limit,
-            cache: CacheSize {
-                blocks: blocks.min(max_sequences * needed),
-                window_blocks: max_sequences * ring,
-                block_tokens: BLOCK_TOKENS,
-                format: self.kv_format,
-            },
-            ring,
+            cache: budget.split(wanted)?,
+            window: model.sliding_window(),
+            prefix_cache: self.prefix_cache,
             precision: self.precision,
         })
     }

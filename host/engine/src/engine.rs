@@ -1,13 +1,15 @@
 //! The handle of one running engine.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use espalier_model::{Model, Tokenizer};
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::cache::BlockCounts;
 use crate::config::{BLOCK_TOKENS, EngineConfig, Limits};
 use crate::error::EngineError;
 use crate::event::EventStream;
@@ -37,6 +39,8 @@ pub struct EngineStatus {
     pub waiting: usize,
     /// Key-value blocks in use.
     pub kv_used_blocks: usize,
+    /// Key-value blocks that nobody uses and that hold what may be wanted again.
+    pub kv_cached_blocks: usize,
     /// Key-value blocks that there are.
     pub kv_blocks: usize,
     /// Whether new requests are refused.
@@ -50,18 +54,33 @@ pub(crate) struct Shared {
     waiting: AtomicUsize,
     submitted: AtomicUsize,
     running: AtomicUsize,
+    /// Nanoseconds; 0 while it isn't known.
+    turnover: AtomicU64,
     kv_used: AtomicUsize,
+    kv_cached: AtomicUsize,
     kv_total: AtomicUsize,
     draining: AtomicBool,
 }
 
 impl Shared {
     /// The thread's report after it took arrivals: `submitted` counts what it has not seen yet.
-    pub(crate) fn publish(&self, running: usize, waiting: usize, kv_used: usize, kv_total: usize) {
+    pub(crate) fn publish(&self, running: usize, waiting: usize, blocks: BlockCounts) {
         self.running.store(running, Ordering::Relaxed);
         self.waiting.store(waiting, Ordering::Relaxed);
-        self.kv_used.store(kv_used, Ordering::Relaxed);
-        self.kv_total.store(kv_total, Ordering::Relaxed);
+        self.kv_used.store(blocks.used, Ordering::Relaxed);
+        self.kv_cached.store(blocks.cached, Ordering::Relaxed);
+        self.kv_total.store(blocks.total, Ordering::Relaxed);
+    }
+
+    /// About how long it takes until a request leaves.
+    pub(crate) fn set_turnover(&self, interval: Option<Duration>) {
+        let nanoseconds =
+            interval.map_or(0, |interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        self.turnover.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn turnover(&self) -> Option<Duration> {
+        Some(self.turnover.load(Ordering::Relaxed)).filter(|known| *known > 0).map(Duration::from_nanos)
     }
 
     /// The thread took one request out of the channel.
@@ -86,7 +105,16 @@ impl Engine {
         let limits = config.limits(&model)?;
         let cache = model.new_cache(limits.cache)?;
         let kv_bytes = cache.bytes();
-        tracing::info!(engine = name, bytes = kv_bytes, format = %limits.cache.format, "key-value cache reserved");
+        tracing::info!(
+            engine = name,
+            budget = config.kv_bytes,
+            bytes = kv_bytes,
+            blocks = limits.cache.blocks,
+            window_blocks = limits.cache.window_blocks,
+            block_tokens = BLOCK_TOKENS,
+            format = %limits.cache.format,
+            "key-value cache reserved"
+        );
         let vocab_size = model.spec().vocab_size;
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
@@ -124,7 +152,8 @@ impl Engine {
         let pending =
             self.shared.submitted.load(Ordering::Acquire) + self.shared.waiting.load(Ordering::Relaxed);
         if pending >= self.limits.queue_limit {
-            return Err(EngineError::QueueFull { limit: self.limits.queue_limit });
+            let turnover = self.shared.turnover();
+            return Err(EngineError::QueueFull { limit: self.limits.queue_limit, turnover });
         }
         let (sender, stream) = unbounded_channel();
         self.shared.submitted.fetch_add(1, Ordering::AcqRel);
@@ -144,6 +173,7 @@ impl Engine {
             running: load(&self.shared.running),
             waiting: load(&self.shared.submitted) + load(&self.shared.waiting),
             kv_used_blocks: load(&self.shared.kv_used),
+            kv_cached_blocks: load(&self.shared.kv_cached),
             kv_blocks: load(&self.shared.kv_total),
             draining: self.shared.draining.load(Ordering::Relaxed),
         }

@@ -1,5 +1,7 @@
 //! What can go wrong between a caller and the engine.
 
+use std::time::Duration;
+
 use espalier_model::ModelError;
 
 /// An engine error. Each message is one sentence that names the thing, what was found and what was expected.
@@ -32,6 +34,8 @@ pub enum EngineError {
     QueueFull {
         /// The queue's limit.
         limit: usize,
+        /// About how long it takes until a request leaves, as measured lately.
+        turnover: Option<Duration>,
     },
     /// The generation is being unloaded and takes no new requests.
     #[error("{generation} is draining and takes no new requests")]

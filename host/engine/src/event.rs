@@ -62,6 +62,8 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were in the cache and not computed.
+    pub cached_tokens: usize,
     /// Tokens generated, the end token included.
     pub completion_tokens: usize,
 }

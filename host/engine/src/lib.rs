@@ -2,13 +2,14 @@
 //!
 //! One [`Engine`] drives one loaded generation of one variant. It owns a thread, the key-value blocks and the scheduler;
 //! callers hold a cheap handle and receive [`Event`]s. Sequences join and leave the batch at every step, prompts are
-//! prefilled in chunks under a token budget, and a caller that drops its stream frees its blocks in the next step.
+//! prefilled in chunks under a token budget, what is computed of a text is shared with others that begin like it, and a
+//! caller that drops its stream frees its blocks in the next step.
 //! The [`Registry`] knows which models, variants and generations are loaded and changes them without touching requests
 //! in flight.
 //!
 //! HTTP, routing between variants and metrics formats are left to the server.
 
-mod blocks;
+mod cache;
 mod config;
 mod engine;
 mod error;
@@ -24,6 +25,7 @@ mod sampling_params;
 mod scheduler;
 mod sequence;
 mod stop;
+mod turnover;
 mod worker;
 
 pub use config::EngineConfig;

@@ -38,10 +38,18 @@ pub struct RequestRecord {
 /// One forward pass.
 #[derive(Clone, Debug)]
 pub struct StepRecord {
-    /// Prompt tokens in it.
+    /// Prompt tokens that were computed in it for the first time.
     pub prefill_tokens: usize,
-    /// Sequences that decoded one token in it.
+    /// Tokens that were computed in it again, of sequences that had been preempted.
+    pub recomputed_tokens: usize,
+    /// Tokens of completions that were computed in it for the first time: one for each sequence that decodes.
     pub decode_tokens: usize,
+    /// Prompt tokens of the sequences that begin with it, if the cache was searched for them.
+    pub prefix_queries: usize,
+    /// Those of them that were in the cache.
+    pub prefix_hits: usize,
+    /// Sequences that gave up their blocks to others.
+    pub preemptions: usize,
     /// How long it took, sampling included.
     pub duration: Duration,
 }

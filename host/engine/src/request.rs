@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::EngineError;
 use crate::logprobs::MAX_TOP_LOGPROBS;
 use crate::sampling_params::SamplingParams;
+use crate::scheduler::Flow;
 
 /// Stop strings per request, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
@@ -41,6 +42,9 @@ pub struct GenerateRequest {
     pub(crate) logprobs: Option<usize>,
     pub(crate) prompt_logprobs: bool,
     pub(crate) satisfied: Satisfied,
+    pub(crate) priority: i64,
+    pub(crate) flow: Flow,
+    pub(crate) cache_salt: Option<Arc<str>>,
 }
 
 impl GenerateRequest {
@@ -91,6 +95,9 @@ impl GenerateRequest {
             logprobs: None,
             prompt_logprobs: false,
             satisfied,
+            priority: 0,
+            flow: None,
+            cache_salt: None,
         })
     }
 
@@ -142,6 +149,25 @@ impl GenerateRequest {
     #[must_use]
     pub fn with_prompt_logprobs(self) -> Self {
         Self { prompt_logprobs: true, ..self }
+    }
+
+    /// The same request, served before those of a higher number and after those of a lower one; 0 otherwise.
+    #[must_use]
+    pub fn with_priority(self, priority: i64) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The same request as one of `flow`: requests of one priority share the service fairly between their flows.
+    #[must_use]
+    pub fn with_flow(self, flow: Arc<str>) -> Self {
+        Self { flow: Some(flow), ..self }
+    }
+
+    /// The same request, sharing cached prefixes only with requests of the same salt: how long a request takes then
+    /// says nothing about the prompts of others.
+    #[must_use]
+    pub fn with_cache_salt(self, salt: Arc<str>) -> Self {
+        Self { cache_salt: Some(salt), ..self }
     }
 
     /// What its reader may set before it drops the stream.

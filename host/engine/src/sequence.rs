@@ -1,25 +1,39 @@
 //! One request inside the engine: its tokens, its blocks and how far it is.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use espalier_model::{TextStream, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::blocks::Reservation;
+use crate::cache::BlockTables;
 use crate::event::{Event, FinishReason, Usage};
 use crate::logprobs::TokenLogprobs;
 use crate::observer::{EngineObserver, RequestRecord};
 use crate::request::{GenerateRequest, Satisfied};
 use crate::sampler::Sampler;
+use crate::scheduler::Flow;
 use crate::stop::{Matched, StopMatcher};
 
 /// A request from submission to its last event.
 pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     pub(crate) prompt_tokens: usize,
-    /// Tokens whose keys and values are in the cache.
+    /// Tokens whose keys and values are in the cache; the largest number there ever was of them.
     pub(crate) computed: usize,
-    pub(crate) blocks: Reservation,
+    pub(crate) furthest: usize,
+    /// Tokens of the prompt that were in the cache when it began.
+    pub(crate) cached_tokens: usize,
+    pub(crate) blocks: BlockTables,
+    /// Its part of the step that is being planned, in tokens.
+    pub(crate) planned: usize,
+    /// Lower goes first.
+    pub(crate) priority: i64,
+    pub(crate) flow: Flow,
+    /// The number of sequences that were queued before it.
+    pub(crate) arrival: u64,
+    /// Only texts with the same one share blocks.
+    pub(crate) cache_salt: Option<Arc<str>>,
     /// Prompt plus completion may not exceed this.
     pub(crate) max_length: usize,
     sampler: Sampler,
@@ -67,7 +81,14 @@ impl Sequence {
             sampler: Sampler::new(request.sampling, &request.prompt),
             tokens: request.prompt,
             computed: 0,
-            blocks: Reservation::default(),
+            furthest: 0,
+            cached_tokens: 0,
+            blocks: BlockTables::new(),
+            planned: 0,
+            priority: request.priority,
+            flow: request.flow,
+            arrival: 0,
+            cache_salt: request.cache_salt,
             max_length: longest.min(max_model_len),
             sender,
             text: TextStream::new(tokenizer, true),
@@ -91,9 +112,26 @@ impl Sequence {
         self.finish.is_some() || self.failed || self.sender.is_closed()
     }
 
-    /// Marks the step that runs it first.
-    pub(crate) fn start(&mut self) {
+    /// Marks the step that runs it first; says whether this is it.
+    pub(crate) fn start(&mut self) -> bool {
+        let is_first = self.times.started.is_none();
         self.times.started.get_or_insert_with(Instant::now);
+        is_first
+    }
+
+    /// Tokens that are still to be computed before the next one can be sampled.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Whether each step gives it one token.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.pending() == 1
+    }
+
+    /// Who keeps its blocks when there are not enough: the lesser.
+    pub(crate) fn rank(&self) -> (i64, u64) {
+        (self.priority, self.arrival)
     }
 
     /// Whether the logits of the whole prompt are wanted and not only those at its end.
@@ -163,7 +201,11 @@ impl Sequence {
 
     /// Tokens so far.
     pub(crate) fn usage(&self) -> Usage {
-        Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.tokens.len() - self.prompt_tokens }
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
+            completion_tokens: self.tokens.len() - self.prompt_tokens,
+        }
     }
 
     /// The measurements of its life up to now.

@@ -1,5 +1,6 @@
 //! The engine's thread: takes commands, runs steps, advances sequences.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
@@ -10,11 +11,9 @@ use espalier_model::{ForwardBatch, LogitRows, Model, ModelError};
 use crate::config::Limits;
 use crate::engine::Shared;
 use crate::observer::{EngineObserver, StepRecord};
-use crate::scheduler::{Chunk, Scheduler};
+use crate::scheduler::{Chunk, Scheduler, StepPlan};
 use crate::sequence::Sequence;
-
-/// Rows of logits in a step for prompts that are scored: each is as long as the vocabulary.
-const SCORED_ROWS: usize = 64;
+use crate::turnover::Turnover;
 
 /// Owns everything that only the engine's thread touches.
 pub(crate) struct Worker {
@@ -25,6 +24,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     observer: Arc<dyn EngineObserver>,
     arrivals: Receiver<Sequence>,
+    turnover: Turnover,
 }
 
 impl Worker {
@@ -36,21 +36,21 @@ impl Worker {
         observer: Arc<dyn EngineObserver>,
         arrivals: Receiver<Sequence>,
     ) -> Self {
-        Self { model, cache, scheduler: Scheduler::new(&limits), limits, shared, observer, arrivals }
+        let (scheduler, turnover) = (Scheduler::new(&limits), Turnover::default());
+        Self { model, cache, scheduler, limits, shared, observer, arrivals, turnover }
     }
 
     /// Runs until every handle is gone and every sequence has ended.
     pub(crate) fn run(mut self) {
         while self.take_arrivals() {
             self.retire();
-            let mut chunks = self.scheduler.plan();
-            self.limit_scored_rows(&mut chunks);
+            let plan = self.scheduler.plan();
             self.publish();
-            if chunks.is_empty() {
+            if plan.chunks.is_empty() {
                 continue;
             }
-            if let Err(error) = self.step(&chunks) {
-                self.fail(&chunks, &error);
+            if let Err(error) = self.step(&plan) {
+                self.fail(&plan.chunks, &error);
             }
             self.retire();
             self.publish();
@@ -62,6 +62,7 @@ impl Worker {
         loop {
             let idle = self.scheduler.running().is_empty() && self.scheduler.waiting_count() == 0;
             let next = if idle {
+                self.turnover.idle();
                 self.arrivals.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.arrivals.try_recv()
@@ -77,22 +78,30 @@ impl Worker {
         }
     }
 
-    /// One forward pass over `chunks`, then one sampled token for each sequence that is fully computed.
-    fn step(&mut self, chunks: &[Chunk]) -> Result<(), ModelError> {
+    /// One forward pass, then one sampled token for each sequence that is fully computed.
+    fn step(&mut self, plan: &StepPlan) -> Result<(), ModelError> {
         let begin = Instant::now();
-        let logits = self.forward(chunks)?;
+        for copy in &plan.copies {
+            self.cache.copy_block(copy.windowed, copy.from, copy.to)?;
+        }
+        let logits = self.forward(&plan.chunks)?;
         let mut rows = logits.chunks_exact(self.model.spec().vocab_size);
-        let mut record = StepRecord { prefill_tokens: 0, decode_tokens: 0, duration: begin.elapsed() };
-        for chunk in chunks {
+        let mut record = StepRecord {
+            prefill_tokens: 0,
+            recomputed_tokens: 0,
+            decode_tokens: 0,
+            prefix_queries: plan.prefix_queries,
+            prefix_hits: plan.prefix_hits,
+            preemptions: plan.preemptions,
+            duration: begin.elapsed(),
+        };
+        for chunk in &plan.chunks {
             let sequence = &mut self.scheduler.running_mut()[chunk.sequence];
-            if chunk.start < sequence.prompt_tokens {
-                record.prefill_tokens += chunk.tokens;
-            } else {
-                record.decode_tokens += 1;
-            }
             let end = chunk.start + chunk.tokens;
+            count(&mut record, sequence, chunk.start..end);
             let wanted = logit_rows(sequence, chunk);
-            sequence.computed = end;
+            self.scheduler.computed(chunk.sequence, end);
+            let sequence = &mut self.scheduler.running_mut()[chunk.sequence];
             for (position, row) in (end - wanted..end).zip(&mut rows) {
                 if position + 1 < sequence.tokens.len() {
                     sequence.score_prompt(position + 1, row);
@@ -106,17 +115,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Cuts the chunks of prompts that are scored, so that a step never holds more than [`SCORED_ROWS`] of their logits.
-    fn limit_scored_rows(&self, chunks: &mut Vec<Chunk>) {
-        let running = self.scheduler.running();
-        let mut left = SCORED_ROWS;
-        for chunk in chunks.iter_mut().filter(|chunk| running[chunk.sequence].scores_prompt()) {
-            chunk.tokens = chunk.tokens.min(left);
-            left -= chunk.tokens;
-        }
-        chunks.retain(|chunk| chunk.tokens > 0);
-    }
-
     fn forward(&mut self, chunks: &[Chunk]) -> Result<Vec<f32>, ModelError> {
         let running = self.scheduler.running();
         let mut tokens = Vec::new();
@@ -126,7 +124,7 @@ impl Worker {
             let sequence = &running[chunk.sequence];
             let end = chunk.start + chunk.tokens;
             tokens.extend_from_slice(&sequence.tokens[chunk.start..end]);
-            spans.push(sequence.blocks.tables.span(chunk.start, chunk.tokens));
+            spans.push(sequence.blocks.span(chunk.start, chunk.tokens));
             rows.extend(tokens.len() - logit_rows(sequence, chunk)..tokens.len());
         }
         let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Rows(&rows) };
@@ -143,18 +141,28 @@ impl Worker {
 
     fn retire(&mut self) {
         for sequence in self.scheduler.remove_ended() {
+            self.turnover.ended(Instant::now());
             self.observer.request(&sequence.record());
         }
+        self.shared.set_turnover(self.turnover.interval());
     }
 
     fn publish(&self) {
         self.shared.publish(
             self.scheduler.running().len(),
             self.scheduler.waiting_count(),
-            self.scheduler.blocks().used(),
-            self.scheduler.blocks().total(),
+            self.scheduler.blocks(),
         );
     }
+}
+
+/// Counts the tokens of a sequence that a step computed.
+fn count(record: &mut StepRecord, sequence: &Sequence, tokens: Range<usize>) {
+    let again = tokens.end.min(sequence.furthest).saturating_sub(tokens.start);
+    let of_prompt = tokens.end.min(sequence.prompt_tokens).saturating_sub(tokens.start + again);
+    record.recomputed_tokens += again;
+    record.prefill_tokens += of_prompt;
+    record.decode_tokens += tokens.len() - again - of_prompt;
 }
 
 /// How many of a chunk's last tokens need logits: all in a prompt that is scored, else only the last token of all.

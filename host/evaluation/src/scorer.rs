@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use espalier_components::TextScorer;
 use espalier_kernels::{CacheFormat, Precision};
-use espalier_model::{ForwardBatch, LogitRows, Model};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceSize};
 
 use crate::error::EvaluationError;
 use crate::text::EvaluationText;
@@ -113,10 +113,15 @@ pub(crate) fn for_logits(
     mut show: impl FnMut(usize, &[f32]) -> Result<(), EvaluationError>,
 ) -> Result<(), EvaluationError> {
     let window = window.get(..wanted.end).unwrap_or(window);
-    let (mut cache, blocks) = model.cache_for_one(window.len(), BLOCK_TOKENS, CacheFormat::F32)?;
+    let size = SequenceSize {
+        tokens: window.len(),
+        step_tokens: PREFIX_TOKENS.max(CHUNK_TOKENS),
+        block_tokens: BLOCK_TOKENS,
+    };
+    let (mut cache, blocks) = model.cache_for_one(size, CacheFormat::F32)?;
     let mut forward = |range: Range<usize>, logits_for: LogitRows<'_>| {
         let tokens = window.get(range.clone()).unwrap_or_default();
-        let spans = [blocks.span(range.start, tokens.len())];
+        let spans = [blocks.span(range.start, tokens.len())?];
         model.forward(&ForwardBatch { tokens, spans: &spans, logits_for }, &mut cache, Precision::Exact, None)
     };
     for start in (0..wanted.start).step_by(PREFIX_TOKENS) {

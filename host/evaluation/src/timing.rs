@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use espalier_kernels::{CacheFormat, KeyValueStore, Precision};
-use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvaluationError;
@@ -59,7 +59,12 @@ pub fn measure_timing(name: &str, model: &Model, request: &TimingRequest) -> Res
     let vocabulary = model.spec().vocab_size.max(1);
     let tokens: Vec<u32> =
         (0..length).filter_map(|index| u32::try_from((index * 7919 + 13) % vocabulary).ok()).collect();
-    let (cache, blocks) = model.cache_for_one(length, BLOCK_TOKENS, CacheFormat::default())?;
+    let size = SequenceSize {
+        tokens: length,
+        step_tokens: request.prefill_tokens.max(1),
+        block_tokens: BLOCK_TOKENS,
+    };
+    let (cache, blocks) = model.cache_for_one(size, CacheFormat::default())?;
     let mut run = Run { model, tokens: &tokens, blocks, cache };
 
     run.warm_up(request)?;
@@ -102,7 +107,7 @@ impl Run<'_> {
 
     fn forward(&mut self, first_position: usize, queries: usize) -> Result<(), EvaluationError> {
         let tokens = self.tokens.get(first_position..first_position + queries).unwrap_or_default();
-        let spans = [self.blocks.span(first_position, queries)];
+        let spans = [self.blocks.span(first_position, queries)?];
         let batch = ForwardBatch { tokens, spans: &spans, logits_for: LogitRows::Last };
         self.model.forward(&batch, &mut self.cache, Precision::Fast, None)?;
         Ok(())

@@ -39,7 +39,7 @@ pub use hugging_face::{Shapes, write_hugging_face, write_hugging_face_in_parts};
 pub use inspect::{FormatSum, Inspection, PartSums};
 pub use model::Model;
 pub use probe::{Probe, ProbeSink};
-pub use sequence_blocks::SequenceBlocks;
+pub use sequence_blocks::{SequenceBlocks, SequenceSize};
 pub use spec::{
     Activation, Architecture, ExpertsSpec, LayerSpec, ModelSpec, RopeScaling, RopeSpec, TensorPart,
     TensorSpec,

@@ -1,40 +1,48 @@
-//! The cache blocks of one sequence, and how many a model's sequences need.
+//! The cache blocks of one sequence that runs by itself, and how many a model's sequences need.
 //!
-//! Layers that see every token need a block for each stretch of a sequence. Layers with a sliding window need a few
-//! blocks, used in turn: when a block's tokens have left the window of every query to come, its place is written anew.
+//! Layers that see every token need a block for each stretch of a sequence. Layers with a sliding window need those of
+//! the window and of the tokens that are computed together; here, where no other sequence can want them, they are used
+//! in turn: when a block's tokens have left the window of every query to come, its place is written anew. The engine,
+//! whose sequences come and go, gives blocks as they are needed instead.
 
 use espalier_kernels::{CacheFormat, CacheLayer, CacheSize, KeyValueStore, SequenceSpan};
 
 use crate::error::ModelError;
-use crate::forward::WINDOW_CHUNK;
 use crate::model::Model;
 
 /// Where one sequence's keys and values lie.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceBlocks {
     blocks: Vec<u32>,
     window_blocks: Vec<u32>,
+    /// Tokens that are computed together at most: for more the windowed layers' blocks would not do.
+    step_tokens: usize,
 }
 
 impl SequenceBlocks {
-    /// A sequence that may grow over `blocks`, with `ring` for the windowed layers, [`Model::window_blocks`] of them.
-    #[must_use]
-    pub fn new(blocks: Vec<u32>, ring: &[u32]) -> Self {
-        let window_blocks = ring.iter().copied().cycle().take(blocks.len()).collect();
-        Self { blocks, window_blocks }
+    /// The `queries` tokens of the sequence from `first_position` on, for a batch.
+    ///
+    /// # Errors
+    /// More tokens at once than the blocks were made for.
+    pub fn span(&self, first_position: usize, queries: usize) -> Result<SequenceSpan<'_>, ModelError> {
+        if queries > self.step_tokens {
+            let expected = format!("at most {}, for which its cache was made", self.step_tokens);
+            return Err(ModelError::argument("tokens of a sequence at once", queries, expected));
+        }
+        let Self { blocks, window_blocks, .. } = self;
+        Ok(SequenceSpan { blocks, window_blocks, first_position, queries })
     }
+}
 
-    /// Gives back the blocks of the layers that see every token; the sequence has none after that.
-    pub fn take_blocks(&mut self) -> Vec<u32> {
-        self.window_blocks.clear();
-        std::mem::take(&mut self.blocks)
-    }
-
-    /// Tokens of the sequence from `first_position` on, for a batch.
-    #[must_use]
-    pub fn span(&self, first_position: usize, queries: usize) -> SequenceSpan<'_> {
-        SequenceSpan { blocks: &self.blocks, window_blocks: &self.window_blocks, first_position, queries }
-    }
+/// How long sequences are and how they are computed, for [`Model::cache_for`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SequenceSize {
+    /// Most tokens of a sequence.
+    pub tokens: usize,
+    /// Most tokens that are computed together.
+    pub step_tokens: usize,
+    /// Tokens in a block.
+    pub block_tokens: usize,
 }
 
 impl Model {
@@ -52,16 +60,22 @@ impl Model {
             .collect()
     }
 
-    /// Blocks that a sequence of up to `tokens` tokens needs in the windowed layers; 0 where the model has none.
-    ///
-    /// While a chunk is computed, its own tokens and those in the window of its first query are live; in blocks, at
-    /// most one more than they fill.
+    /// The widest sliding window, in tokens; none where every layer sees every token.
     #[must_use]
-    pub fn window_blocks(&self, tokens: usize, block_tokens: usize) -> usize {
-        let windows = self.spec.layers.iter().filter_map(|layer| layer.sliding_window);
+    pub fn sliding_window(&self) -> Option<usize> {
+        self.spec.layers.iter().filter_map(|layer| layer.sliding_window).max()
+    }
+
+    /// Blocks that a sequence needs in the windowed layers; 0 where the model has none.
+    ///
+    /// While tokens are computed, they and those in the window of the first of them are live; in blocks, at most one
+    /// more than they fill.
+    #[must_use]
+    pub fn window_blocks(&self, size: SequenceSize) -> usize {
+        let SequenceSize { tokens, step_tokens, block_tokens } = size;
         let block_tokens = block_tokens.max(1);
-        windows.max().map_or(0, |window| {
-            let live = window.saturating_add(WINDOW_CHUNK - 1);
+        self.sliding_window().map_or(0, |window| {
+            let live = window.saturating_add(step_tokens.max(1) - 1);
             ((live - 1).div_ceil(block_tokens) + 1).min(tokens.div_ceil(block_tokens))
         })
     }
@@ -74,41 +88,45 @@ impl Model {
         Ok(KeyValueStore::new(&self.cache_layers(), size)?)
     }
 
-    /// A store for `sequences` sequences of up to `tokens` tokens each, and their blocks.
+    /// A store for `sequences` sequences of `size`, and their blocks.
     ///
     /// # Errors
     /// A size that cannot be allocated.
     pub fn cache_for(
         &self,
         sequences: usize,
-        tokens: usize,
-        block_tokens: usize,
+        size: SequenceSize,
         format: CacheFormat,
     ) -> Result<(KeyValueStore, Vec<SequenceBlocks>), ModelError> {
+        let SequenceSize { tokens, step_tokens, block_tokens } = size;
         let each = tokens.div_ceil(block_tokens.max(1));
-        let ring = self.window_blocks(tokens, block_tokens);
+        let ring = self.window_blocks(size);
         let size =
             CacheSize { blocks: sequences * each, window_blocks: sequences * ring, block_tokens, format };
-        let numbers = |sequence: usize, each: usize| {
-            (sequence * each..(sequence + 1) * each).map(|block| block as u32).collect::<Vec<_>>()
-        };
         let tables = (0..sequences)
-            .map(|sequence| SequenceBlocks::new(numbers(sequence, each), &numbers(sequence, ring)))
+            .map(|sequence| {
+                let window = (0..ring).cycle().take(each).map(|block| (sequence * ring + block) as u32);
+                SequenceBlocks {
+                    blocks: (0..each).map(|block| (sequence * each + block) as u32).collect(),
+                    window_blocks: window.collect(),
+                    step_tokens,
+                }
+            })
             .collect();
         Ok((self.new_cache(size)?, tables))
     }
 
-    /// A store for one sequence of up to `tokens` tokens, and its blocks.
+    /// A store for one sequence of `size`, and its blocks.
     ///
     /// # Errors
     /// A size that cannot be allocated.
     pub fn cache_for_one(
         &self,
-        tokens: usize,
-        block_tokens: usize,
+        size: SequenceSize,
         format: CacheFormat,
     ) -> Result<(KeyValueStore, SequenceBlocks), ModelError> {
-        let (store, mut tables) = self.cache_for(1, tokens, block_tokens, format)?;
-        Ok((store, tables.pop().unwrap_or_default()))
+        let (store, mut tables) = self.cache_for(1, size, format)?;
+        let none = SequenceBlocks { blocks: Vec::new(), window_blocks: Vec::new(), step_tokens: 0 };
+        Ok((store, tables.pop().unwrap_or(none)))
     }
 }

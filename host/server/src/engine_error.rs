@@ -1,11 +1,13 @@
 //! Errors of the engine, as clients see them: the one place where they get a status.
 
+use std::ops::RangeInclusive;
+
 use espalier_engine::EngineError;
 
 use crate::api_error::{ApiError, ErrorKind};
 
-/// What a client should wait before it tries again when the queue is full.
-const RETRY_SECONDS: u64 = 1;
+/// What a client should wait at least, and at most, before it tries again.
+const RETRY_SECONDS: RangeInclusive<u64> = 1..=60;
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
@@ -18,11 +20,14 @@ impl From<EngineError> for ApiError {
             EngineError::EmptyPrompt => {
                 Self::new(ErrorKind::InvalidValue, message).at("prompt").found(0).expected("at least 1 token")
             }
-            EngineError::QueueFull { limit } => {
-                Self::new(ErrorKind::QueueFull, message).expected(limit).retry_after(RETRY_SECONDS)
+            EngineError::QueueFull { limit, turnover } => {
+                // In whole seconds, rounded up: before that no place is free.
+                let seconds = turnover.map_or(0, |turnover| turnover.as_secs() + 1);
+                let seconds = seconds.clamp(*RETRY_SECONDS.start(), *RETRY_SECONDS.end());
+                Self::new(ErrorKind::QueueFull, message).expected(limit).retry_after(seconds)
             }
             EngineError::Draining { .. } => {
-                Self::new(ErrorKind::Unavailable, message).retry_after(RETRY_SECONDS)
+                Self::new(ErrorKind::Unavailable, message).retry_after(*RETRY_SECONDS.start())
             }
             EngineError::UnknownModel { found, known } => {
                 Self::new(ErrorKind::ModelNotFound, message).at("model").found(found).expected(known)
@@ -46,13 +51,23 @@ impl From<EngineError> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let error = ApiError::from(EngineError::QueueFull { limit: 4 });
-        assert_eq!(error.kind(), ErrorKind::QueueFull);
-        assert!(error.to_string().contains('4'));
+        for (milliseconds, seconds) in
+            [(None, "1"), (Some(40), "1"), (Some(2500), "3"), (Some(1 << 30), "60")]
+        {
+            let turnover = milliseconds.map(Duration::from_millis);
+            let error = ApiError::from(EngineError::QueueFull { limit: 4, turnover });
+            assert_eq!(error.kind(), ErrorKind::QueueFull);
+            assert!(error.to_string().contains('4'));
+            assert_eq!(error.into_response().headers()["retry-after"], seconds);
+        }
     }
 
     #[test]

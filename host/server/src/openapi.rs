@@ -298,6 +298,7 @@ fn schemas() -> Value {
             "type": "object",
             "properties": {
                 "prompt_tokens": count, "completion_tokens": count, "total_tokens": count,
+                "prompt_tokens_details": {"type": "object", "properties": {"cached_tokens": count}},
                 "completion_tokens_details": {"type": "object", "properties": {"reasoning_tokens": count}},
             },
             "required": ["prompt_tokens", "completion_tokens", "total_tokens"],

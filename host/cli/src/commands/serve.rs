@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use espalier_engine::EngineConfig;
 use espalier_kernels::Cpu;
 use espalier_server::admin::models::DEFAULT_VARIANT;
@@ -74,6 +74,9 @@ struct Settings {
     /// Number format of the key-value cache [default: f16].
     #[arg(long, value_enum, value_name = "FORMAT")]
     kv_cache_format: Option<CacheFormatArg>,
+    /// Whether what is computed of a text is kept for later ones that begin like it [default: on].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    prefix_cache: Option<Switch>,
     /// Sequences in one batch.
     #[arg(long, value_name = "N")]
     max_sequences: Option<usize>,
@@ -100,6 +103,7 @@ impl Settings {
             max_model_len: self.max_model_len.or(other.max_model_len),
             kv_cache_bytes: self.kv_cache_bytes.or(other.kv_cache_bytes),
             kv_cache_format: self.kv_cache_format.or(other.kv_cache_format),
+            prefix_cache: self.prefix_cache.or(other.prefix_cache),
             max_sequences: self.max_sequences.or(other.max_sequences),
             max_step_tokens: self.max_step_tokens.or(other.max_step_tokens),
             queue_limit: self.queue_limit.or(other.queue_limit),
@@ -114,6 +118,7 @@ impl Settings {
             kv_bytes: self.kv_cache_bytes.unwrap_or(default.kv_bytes),
             kv_format: self.kv_cache_format.map_or(default.kv_format, Into::into),
             max_model_len: self.max_model_len,
+            prefix_cache: self.prefix_cache.map_or(default.prefix_cache, |switch| switch == Switch::On),
             queue_limit: self.queue_limit.unwrap_or(default.queue_limit),
             precision: self.precision.map_or(default.precision, Into::into),
         }
@@ -138,6 +143,16 @@ impl Settings {
             .map(|base| base.join("espalier"))
             .context("--state-dir is missing, and neither XDG_STATE_HOME nor HOME is set to derive it from")
     }
+}
+
+/// What a flag can turn off.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
 }
 
 /// A model of the command line or the file.

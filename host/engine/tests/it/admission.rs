@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use espalier_engine::{EngineConfig, EngineError};
+use espalier_engine::{Engine, EngineConfig, EngineError, Silent};
 use espalier_kernels::CacheFormat;
 
-use crate::fixture::{collect, config, engine, prompt, sampled};
+use crate::fixture::{collect, config, engine, model, prompt, sampled, sliding_model};
 
 #[test]
 fn a_prompt_as_long_as_the_context_is_refused_with_both_numbers() {
@@ -29,7 +29,7 @@ fn a_full_queue_refuses_and_recovers() {
         }
         assert!(accepted.len() < 10_000, "the queue never filled");
     };
-    assert!(matches!(error, EngineError::QueueFull { limit: 2 }), "{error}");
+    assert!(matches!(error, EngineError::QueueFull { limit: 2, .. }), "{error}");
     accepted.into_iter().for_each(|stream| {
         collect(stream);
     });
@@ -48,14 +48,39 @@ fn a_draining_engine_finishes_what_it_has() {
 
 #[test]
 fn a_context_that_exceeds_the_budget_is_refused_with_both_figures() {
-    let (model, tokenizer) = crate::fixture::model();
+    let (model, tokenizer) = model();
     let start = |kv_format| {
         let config = EngineConfig { kv_bytes: 1 << 16, kv_format, ..config() };
         let (model, tokenizer) = (model.clone(), tokenizer.clone());
-        espalier_engine::Engine::start("tiny", model, tokenizer, &config, Arc::new(espalier_engine::Silent))
+        Engine::start("tiny", model, tokenizer, &config, Arc::new(Silent))
     };
     let engine = start(CacheFormat::F16).unwrap();
     assert!(engine.kv_bytes() <= 1 << 16);
     let error = start(CacheFormat::F32).err().unwrap();
     assert!(matches!(error, EngineError::CacheTooSmall { tokens: 256, budget: 65536, .. }), "{error}");
+}
+
+#[test]
+fn a_budget_is_never_exceeded_and_holds_one_sequence_whatever_it_is() {
+    for loaded in [model(), sliding_model()] {
+        let start = |kv_bytes| {
+            let config = EngineConfig { kv_bytes, ..config() };
+            let (model, tokenizer) = loaded.clone();
+            Engine::start("tiny", model, tokenizer, &config, Arc::new(Silent))
+        };
+        let Err(EngineError::CacheTooSmall { needed, .. }) = start(1) else {
+            panic!("a cache of one byte was accepted")
+        };
+        assert!(start(needed - 1).is_err());
+        for kv_bytes in [needed, needed + 1, needed * 3 / 2, needed * 10] {
+            let engine = start(kv_bytes).unwrap();
+            assert!(engine.kv_bytes() as u64 <= kv_bytes);
+            let longest = [200, 55].map(|length| sampled(prompt(length, 1), 1000, 3).ignoring_end());
+            let streams = longest.map(|request| engine.submit(request).unwrap());
+            for stream in streams {
+                let usage = collect(stream).usage;
+                assert_eq!(usage.prompt_tokens + usage.completion_tokens, 256);
+            }
+        }
+    }
 }

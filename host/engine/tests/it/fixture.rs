@@ -1,12 +1,13 @@
-//! A tiny random Llama, and short ways to run it.
+//! Tiny models with random weights, and short ways to run them.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use espalier_engine::{
-    Engine, EngineConfig, Event, EventStream, FinishReason, GenerateRequest, Penalties, SamplingParams,
-    Silent, Usage,
+    Engine, EngineConfig, EngineObserver, Event, EventStream, FinishReason, GenerateRequest, Penalties,
+    RequestRecord, SamplingParams, Silent, StepRecord, Usage,
 };
 use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{Checkpoint, Model, Tokenizer};
@@ -19,28 +20,40 @@ const THREADS: usize = 2;
 
 static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
     let directory = TempDir::new().unwrap();
-    let shape: SynthShape = serde_json::from_value(json!({
+    let llama: SynthShape = serde_json::from_value(json!({
         "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 300,
         "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true
     }))
     .unwrap();
-    synthesize(&shape, &directory.path().join("tiny"), 1).unwrap();
+    synthesize(&llama, &directory.path().join("tiny"), 1).unwrap();
+    let gpt_oss = SynthShape::default().with("model_type", "gpt_oss").with("num_hidden_layers", 2);
+    synthesize(&gpt_oss.with("sliding_window", 40), &directory.path().join("sliding"), 1).unwrap();
     directory
 });
+
+pub(crate) type Loaded = (Arc<Model>, Arc<Tokenizer>);
 
 /// The model's directory.
 pub(crate) fn path() -> PathBuf {
     DIRECTORY.path().join("tiny")
 }
 
+fn load(name: &str) -> Loaded {
+    let checkpoint = Checkpoint::open(&DIRECTORY.path().join(name)).unwrap();
+    let tokenizer = Arc::new(checkpoint.tokenizer().unwrap());
+    (Arc::new(Model::load(&checkpoint, Cpu::new(THREADS).unwrap()).unwrap()), tokenizer)
+}
+
 /// The model and its tokenizer.
-pub(crate) fn model() -> (Arc<Model>, Arc<Tokenizer>) {
-    static LOADED: LazyLock<(Arc<Model>, Arc<Tokenizer>)> = LazyLock::new(|| {
-        let checkpoint = Checkpoint::open(&path()).unwrap();
-        let tokenizer = Arc::new(checkpoint.tokenizer().unwrap());
-        (Arc::new(Model::load(&checkpoint, Cpu::new(THREADS).unwrap()).unwrap()), tokenizer)
-    });
+pub(crate) fn model() -> Loaded {
+    static LOADED: LazyLock<Loaded> = LazyLock::new(|| load("tiny"));
+    LOADED.clone()
+}
+
+/// A small gpt-oss, in which a layer that slides over 40 tokens is followed by one that sees all.
+pub(crate) fn sliding_model() -> Loaded {
+    static LOADED: LazyLock<Loaded> = LazyLock::new(|| load("sliding"));
     LOADED.clone()
 }
 
@@ -52,6 +65,7 @@ pub(crate) fn config() -> EngineConfig {
         kv_bytes: 16 << 20,
         kv_format: CacheFormat::default(),
         max_model_len: Some(256),
+        prefix_cache: true,
         queue_limit: 64,
         precision: Precision::Exact,
     }
@@ -61,6 +75,38 @@ pub(crate) fn config() -> EngineConfig {
 pub(crate) fn engine(config: &EngineConfig) -> Engine {
     let (model, tokenizer) = model();
     Engine::start("tiny", model, tokenizer, config, Arc::new(Silent)).unwrap()
+}
+
+/// What the steps of an engine came to.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) prefill_tokens: AtomicUsize,
+    pub(crate) recomputed_tokens: AtomicUsize,
+    pub(crate) prefix_hits: AtomicUsize,
+    pub(crate) preemptions: AtomicUsize,
+}
+
+impl EngineObserver for Counts {
+    fn first_token(&self, _: Duration) {}
+    fn next_token(&self, _: Duration) {}
+    fn request(&self, _: &RequestRecord) {}
+
+    fn step(&self, record: &StepRecord) {
+        for (counter, count) in [
+            (&self.prefill_tokens, record.prefill_tokens),
+            (&self.recomputed_tokens, record.recomputed_tokens),
+            (&self.prefix_hits, record.prefix_hits),
+            (&self.preemptions, record.preemptions),
+        ] {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An engine of `model`, and what counts its steps.
+pub(crate) fn counted((model, tokenizer): Loaded, config: &EngineConfig) -> (Engine, Arc<Counts>) {
+    let counts = Arc::<Counts>::default();
+    (Engine::start("tiny", model, tokenizer, config, counts.clone()).unwrap(), counts)
 }
 
 /// A prompt of `length` tokens that differs by `seed`.
@@ -90,6 +136,13 @@ pub(crate) struct Outcome {
     pub(crate) text: String,
     pub(crate) reason: FinishReason,
     pub(crate) usage: Usage,
+}
+
+impl Outcome {
+    /// What a client gets, however it came about.
+    pub(crate) fn answer(self) -> (String, FinishReason, usize) {
+        (self.text, self.reason, self.usage.completion_tokens)
+    }
 }
 
 /// Reads a stream to its end.

@@ -6,5 +6,8 @@ mod batching;
 mod cancellation;
 mod fixture;
 mod logprobs;
+mod preemption;
+mod prefix_cache;
 mod registry;
+mod soak;
 mod stopping;

@@ -1,6 +1,6 @@
 //! One decoder layer: attention over the paged cache, then the gated feed-forward network, each added to the residual.
 
-use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Precision, Product, SequenceSpan};
+use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Precision, Product};
 
 use super::{Pass, Scratch};
 use crate::error::ModelError;
@@ -45,13 +45,8 @@ impl Pass<'_> {
             sliding_window: layer.spec.sliding_window,
             sinks: layer.sinks.as_deref(),
         };
-        let rounds = if layer.spec.sliding_window.is_some() { &self.windowed } else { &self.whole };
-        for round in rounds {
-            let part = |width: usize| round.first_row * width..(round.first_row + round.rows) * width;
-            self.store(index, &round.spans, &keys[part(key_width)], &values[part(key_width)], cache)?;
-            let (queries, heads) = (&queries[part(query_width)], &mut heads[part(query_width)]);
-            cpu.attention(&shape, queries, &round.spans, cache, index, heads)?;
-        }
+        self.store(index, keys, values, cache)?;
+        cpu.attention(&shape, queries, self.spans, cache, index, heads)?;
         self.show(probes, index, Probe::HeadOutput, query_width, heads);
         self.add_projected(&layer.attention_output, heads, hidden, &mut scratch.residual)
     }
@@ -107,11 +102,10 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes the keys and values of the tokens of `spans` to their places in the cache.
+    /// Writes the keys and values of the batch's tokens to their places in the cache.
     fn store(
         &self,
         layer: usize,
-        spans: &[SequenceSpan<'_>],
         keys: &[f32],
         values: &[f32],
         cache: &mut KeyValueStore,
@@ -119,7 +113,7 @@ impl Pass<'_> {
         let (block_tokens, stored) = (cache.block_tokens(), cache.layer(layer)?);
         let width = (stored.kv_heads * stored.head_dim).max(1);
         let mut rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-        for span in spans {
+        for span in self.spans {
             let table = span.table(stored.windowed);
             for position in span.first_position..span.first_position + span.queries {
                 let index = position / block_tokens;

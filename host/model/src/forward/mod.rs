@@ -8,18 +8,14 @@ mod batch;
 mod experts;
 mod layer;
 pub(crate) mod rope;
-mod rounds;
 mod routing;
 mod score;
 
-use espalier_kernels::{KeyValueStore, Precision};
+use espalier_kernels::{KeyValueStore, Precision, SequenceSpan};
 
 pub use batch::{ForwardBatch, LogitRows};
 pub use score::LogitSink;
 
-pub(crate) use rounds::WINDOW_CHUNK;
-
-use self::rounds::Round;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::probe::{NoProbes, ProbeSink};
@@ -42,9 +38,7 @@ struct Scratch {
 struct Pass<'a> {
     model: &'a Model,
     tokens: usize,
-    /// The spans as layers that see every token take them, and as windowed layers do.
-    whole: Vec<Round<'a>>,
-    windowed: Vec<Round<'a>>,
+    spans: &'a [SequenceSpan<'a>],
     precision: Precision,
     cosines: Vec<f32>,
     sines: Vec<f32>,
@@ -71,15 +65,8 @@ impl Model {
         let probes = probes.unwrap_or(&mut silent);
         let rows = batch.rows(self.spec.vocab_size)?;
         let (cosines, sines) = self.rotary.angles(batch.positions());
-        let pass = Pass {
-            model: self,
-            tokens: batch.tokens.len(),
-            whole: rounds::whole(batch.spans),
-            windowed: rounds::windowed(batch.spans),
-            precision,
-            cosines,
-            sines,
-        };
+        let pass =
+            Pass { model: self, tokens: batch.tokens.len(), spans: batch.spans, precision, cosines, sines };
         let mut hidden = self.embed(batch.tokens)?;
         let mut scratch = self.scratch(batch.tokens.len());
         for (index, layer) in self.layers.iter().enumerate() {

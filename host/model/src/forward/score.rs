@@ -8,6 +8,7 @@ use super::{ForwardBatch, LogitRows};
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::probe::{NoProbes, ProbeSink};
+use crate::sequence_blocks::SequenceSize;
 
 /// Tokens per pass where logits are wanted: large enough for the matrix kernels, small enough that the logits of a
 /// chunk stay a few dozen MB.
@@ -37,14 +38,15 @@ impl Model {
             let expected = format!("at most {}, the model's context length", self.spec.max_positions);
             return Err(ModelError::argument("tokens of a sequence", tokens.len(), expected));
         }
-        let (mut cache, blocks) = self.cache_for_one(tokens.len(), BLOCK_TOKENS, CacheFormat::F32)?;
-        let (logits_for, chunk_tokens) = match logits {
+        let (logits_for, step_tokens) = match logits {
             Some(_) => (LogitRows::All, CHUNK_TOKENS_WITH_LOGITS),
             None => (LogitRows::None, CHUNK_TOKENS),
         };
-        for (index, chunk) in tokens.chunks(chunk_tokens).enumerate() {
-            let first_position = index * chunk_tokens;
-            let spans = [blocks.span(first_position, chunk.len())];
+        let size = SequenceSize { tokens: tokens.len(), step_tokens, block_tokens: BLOCK_TOKENS };
+        let (mut cache, blocks) = self.cache_for_one(size, CacheFormat::F32)?;
+        for (index, chunk) in tokens.chunks(step_tokens).enumerate() {
+            let first_position = index * step_tokens;
+            let spans = [blocks.span(first_position, chunk.len())?];
             let batch = ForwardBatch { tokens: chunk, spans: &spans, logits_for };
             let rows = self.forward(&batch, &mut cache, precision, Some(&mut *probes))?;
             if let Some(sink) = logits.as_deref_mut() {

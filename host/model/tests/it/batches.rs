@@ -1,7 +1,7 @@
 //! A sequence's logits depend on nothing but the sequence: not on what else is in a batch, nor on how it is cut.
 
 use espalier_kernels::{CacheFormat, CacheSize, Cpu, KeyValueStore, Precision};
-use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, SynthShape};
+use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize, SynthShape};
 use serde_json::json;
 
 use crate::model;
@@ -17,6 +17,10 @@ fn gpt_oss() -> Model {
     Model::load(&checkpoint, Cpu::new(2).unwrap()).unwrap()
 }
 
+fn size(tokens: usize, step_tokens: usize) -> SequenceSize {
+    SequenceSize { tokens, step_tokens, block_tokens: BLOCK_TOKENS }
+}
+
 fn tokens(length: usize, seed: u32) -> Vec<u32> {
     (0..length as u32).map(|index| (index * 37 + seed * 11 + index * index / 5) % 200).collect()
 }
@@ -24,14 +28,14 @@ fn tokens(length: usize, seed: u32) -> Vec<u32> {
 fn forward(model: &Model, cache: &mut KeyValueStore, parts: &[(&SequenceBlocks, &[u32], usize)]) -> Vec<f32> {
     let tokens: Vec<u32> = parts.iter().flat_map(|(_, tokens, _)| tokens.iter().copied()).collect();
     let spans: Vec<_> =
-        parts.iter().map(|(blocks, tokens, first)| blocks.span(*first, tokens.len())).collect();
+        parts.iter().map(|(blocks, tokens, first)| blocks.span(*first, tokens.len()).unwrap()).collect();
     let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
     model.forward(&batch, cache, Precision::Exact, None).unwrap()
 }
 
 /// The logits of one sequence, its tokens given in runs of `step`.
 fn alone(model: &Model, tokens: &[u32], step: usize, format: CacheFormat) -> Vec<f32> {
-    let (mut cache, blocks) = model.cache_for_one(tokens.len(), BLOCK_TOKENS, format).unwrap();
+    let (mut cache, blocks) = model.cache_for_one(size(tokens.len(), step), format).unwrap();
     let runs = tokens.chunks(step).enumerate();
     runs.flat_map(|(index, run)| forward(model, &mut cache, &[(&blocks, run, index * step)])).collect()
 }
@@ -56,7 +60,7 @@ fn sequences_of_a_batch_do_not_meet() {
 
 fn batch_equals_alone(model: &Model, format: CacheFormat) {
     let texts = [tokens(150, 1), tokens(1, 2), tokens(90, 3)];
-    let (mut cache, tables) = model.cache_for(3, 160, BLOCK_TOKENS, format).unwrap();
+    let (mut cache, tables) = model.cache_for(3, size(160, 150), format).unwrap();
     let parts: Vec<_> =
         tables.iter().zip(&texts).map(|(blocks, text)| (blocks, text.as_slice(), 0)).collect();
     let together = forward(model, &mut cache, &parts);
@@ -78,14 +82,18 @@ fn batch_equals_alone(model: &Model, format: CacheFormat) {
 #[test]
 fn windowed_layers_take_a_few_blocks_whatever_the_length() {
     let model = gpt_oss();
-    let most = model.window_blocks(100_000, BLOCK_TOKENS);
+    let most = model.window_blocks(size(100_000, 64));
     assert_eq!(
         most,
         (16 + 64 - 2_usize).div_ceil(BLOCK_TOKENS) + 1,
-        "a window, a chunk, and a block cut in two"
+        "a window, a step, and a block cut in two"
     );
-    assert_eq!(model.window_blocks(20, BLOCK_TOKENS), 3, "no more than the sequence has");
+    assert_eq!(model.window_blocks(size(20, 64)), 3, "no more than the sequence has");
     let format = CacheFormat::F16;
-    let size = model.cache_for_one(4000, BLOCK_TOKENS, format).unwrap().0.size();
-    assert_eq!(size, CacheSize { blocks: 500, window_blocks: most, block_tokens: BLOCK_TOKENS, format });
+    let (cache, blocks) = model.cache_for_one(size(4000, 64), format).unwrap();
+    assert!(blocks.span(0, 65).is_err(), "one token more than the blocks are made for");
+    assert_eq!(
+        cache.size(),
+        CacheSize { blocks: 500, window_blocks: most, block_tokens: BLOCK_TOKENS, format }
+    );
 }

@@ -28,6 +28,7 @@ pub struct Definition {
 }
 
 const GENERATION: &[&str] = &["model", "variant", "generation"];
+const BLOCK_STATE: &[&str] = &["model", "variant", "generation", "state"];
 const FINISHED: &[&str] = &["model", "variant", "generation", "finished_reason"];
 const COMPONENT: &[&str] = &["component", "version", "slot"];
 const COMPONENT_OUTCOME: &[&str] = &["component", "version", "slot", "outcome"];
@@ -86,13 +87,21 @@ metrics! {
 
     REQUESTS = "espalier_requests_total", Kind::Counter, FINISHED,
         "Sequences that left the engine; finished_reason is stop, length or abort.";
-    PROMPT_TOKENS = "espalier_prompt_tokens_total", Kind::Counter, GENERATION, "Prompt tokens computed.";
+    PROMPT_TOKENS = "espalier_prompt_tokens_total", Kind::Counter, GENERATION,
+        "Prompt tokens computed, each once.";
+    CACHED_TOKENS = "espalier_prompt_tokens_cached_total", Kind::Counter, GENERATION,
+        "Prompt tokens that were in the key-value cache and not computed.";
+    RECOMPUTED_TOKENS = "espalier_recomputed_tokens_total", Kind::Counter, GENERATION,
+        "Tokens computed again for sequences that had been preempted.";
+    PREEMPTIONS = "espalier_preemptions_total", Kind::Counter, GENERATION,
+        "Times that a sequence gave up its blocks to others and went back to the queue.";
     GENERATION_TOKENS = "espalier_generation_tokens_total", Kind::Counter, GENERATION, "Tokens generated.";
     RUNNING = "espalier_requests_running", Kind::Gauge, GENERATION, "Sequences in the batch.";
     WAITING = "espalier_requests_waiting", Kind::Gauge, GENERATION, "Sequences that wait for a place in the batch.";
-    KV_USED = "espalier_kv_cache_blocks_used", Kind::Gauge, GENERATION, "Key-value blocks in use.";
-    KV_BLOCKS = "espalier_kv_cache_blocks", Kind::Gauge, GENERATION, "Key-value blocks there are.";
-    KV_BYTES = "espalier_kv_cache_bytes", Kind::Gauge, GENERATION, "Bytes reserved for keys and values.";
+    KV_BLOCKS = "espalier_kv_cache_blocks", Kind::Gauge, BLOCK_STATE,
+        "Key-value blocks; state is used, cached (used by nobody, to be found again) or free.";
+    KV_BYTES = "espalier_kv_cache_bytes", Kind::Gauge, GENERATION,
+        "Bytes reserved for keys and values: the budget, but for what is less than a block.";
     WEIGHT_BYTES = "espalier_weight_bytes", Kind::Gauge, GENERATION, "Bytes of the loaded weights.";
     FIRST_TOKEN_SECONDS = "espalier_time_to_first_token_seconds", FIRST_TOKEN, GENERATION,
         "From arrival to the first token.";
@@ -118,6 +127,12 @@ metrics! {
     JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state.";
 
     VLLM_PROMPT_TOKENS = "vllm:prompt_tokens_total", Kind::Counter, VLLM, "Number of prefill tokens processed.";
+    VLLM_PREFIX_QUERIES = "vllm:prefix_cache_queries_total", Kind::Counter, VLLM,
+        "Prefix cache queries, in terms of number of queried tokens.";
+    VLLM_PREFIX_HITS = "vllm:prefix_cache_hits_total", Kind::Counter, VLLM,
+        "Prefix cache hits, in terms of number of cached tokens.";
+    VLLM_PREEMPTIONS = "vllm:num_preemptions_total", Kind::Counter, VLLM,
+        "Cumulative number of preemption from the engine.";
     VLLM_GENERATION_TOKENS = "vllm:generation_tokens_total", Kind::Counter, VLLM,
         "Number of generation tokens processed.";
     VLLM_SUCCESS = "vllm:request_success_total", Kind::Counter, VLLM_FINISHED,

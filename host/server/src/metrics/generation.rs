@@ -20,6 +20,11 @@ pub(super) struct Engines {
     requests: IntCounterVec,
     vllm_success: IntCounterVec,
     prompt_tokens: Both<IntCounterVec>,
+    cached_tokens: IntCounterVec,
+    recomputed_tokens: IntCounterVec,
+    preemptions: Both<IntCounterVec>,
+    vllm_prefix_queries: IntCounterVec,
+    vllm_prefix_hits: IntCounterVec,
     generation_tokens: Both<IntCounterVec>,
     first_token: Both<HistogramVec>,
     inter_token: Both<HistogramVec>,
@@ -106,6 +111,11 @@ impl Engines {
             requests: build.counter(&d::REQUESTS)?,
             vllm_success: build.counter(&d::VLLM_SUCCESS)?,
             prompt_tokens: counters(&d::PROMPT_TOKENS, &d::VLLM_PROMPT_TOKENS)?,
+            cached_tokens: build.counter(&d::CACHED_TOKENS)?,
+            recomputed_tokens: build.counter(&d::RECOMPUTED_TOKENS)?,
+            preemptions: counters(&d::PREEMPTIONS, &d::VLLM_PREEMPTIONS)?,
+            vllm_prefix_queries: build.counter(&d::VLLM_PREFIX_QUERIES)?,
+            vllm_prefix_hits: build.counter(&d::VLLM_PREFIX_HITS)?,
             generation_tokens: counters(&d::GENERATION_TOKENS, &d::VLLM_GENERATION_TOKENS)?,
             first_token: histograms(&d::FIRST_TOKEN_SECONDS, &d::VLLM_FIRST_TOKEN)?,
             inter_token: histograms(&d::INTER_TOKEN_SECONDS, &d::VLLM_INTER_TOKEN)?,
@@ -141,6 +151,11 @@ impl Engines {
             length: Both { ours: finished("length"), theirs: success("length") },
             abort: Both { ours: finished("abort"), theirs: success("abort") },
             prompt_tokens: self.prompt_tokens.series(&ours, &theirs),
+            cached_tokens: self.cached_tokens.with_label_values(&ours),
+            recomputed_tokens: self.recomputed_tokens.with_label_values(&ours),
+            preemptions: self.preemptions.series(&ours, &theirs),
+            prefix_queries: self.vllm_prefix_queries.with_label_values(&theirs),
+            prefix_hits: self.vllm_prefix_hits.with_label_values(&theirs),
             generation_tokens: self.generation_tokens.series(&ours, &theirs),
             first_token: self.first_token.series(&ours, &theirs),
             inter_token: self.inter_token.series(&ours, &theirs),
@@ -166,6 +181,11 @@ pub struct GenerationObserver {
     length: Both<IntCounter>,
     abort: Both<IntCounter>,
     prompt_tokens: Both<IntCounter>,
+    cached_tokens: IntCounter,
+    recomputed_tokens: IntCounter,
+    preemptions: Both<IntCounter>,
+    prefix_queries: IntCounter,
+    prefix_hits: IntCounter,
     generation_tokens: Both<IntCounter>,
     first_token: Both<Histogram>,
     inter_token: Both<Histogram>,
@@ -215,8 +235,16 @@ impl EngineObserver for GenerationObserver {
 
     #[expect(clippy::cast_precision_loss, reason = "token counts far below 2^53")]
     fn step(&self, record: &StepRecord) {
-        self.prompt_tokens.add(record.prefill_tokens);
+        self.prompt_tokens.ours.inc_by(record.prefill_tokens as u64);
+        // vLLM counts whole prompts, whatever of them was cached.
+        self.prompt_tokens.theirs.inc_by((record.prefill_tokens + record.prefix_hits) as u64);
+        self.cached_tokens.inc_by(record.prefix_hits as u64);
+        self.recomputed_tokens.inc_by(record.recomputed_tokens as u64);
+        self.preemptions.add(record.preemptions);
+        self.prefix_queries.inc_by(record.prefix_queries as u64);
+        self.prefix_hits.inc_by(record.prefix_hits as u64);
         self.step.observe(record.duration.as_secs_f64());
-        self.iteration.observe((record.prefill_tokens + record.decode_tokens) as f64);
+        self.iteration
+            .observe((record.prefill_tokens + record.recomputed_tokens + record.decode_tokens) as f64);
     }
 }

@@ -56,7 +56,6 @@ pub struct Metrics {
 struct Levels {
     running: GaugeVec,
     waiting: GaugeVec,
-    kv_used: GaugeVec,
     kv_blocks: GaugeVec,
     kv_bytes: GaugeVec,
     weight_bytes: GaugeVec,
@@ -87,7 +86,6 @@ impl Metrics {
             levels: Levels {
                 running: build.gauge(&d::RUNNING)?,
                 waiting: build.gauge(&d::WAITING)?,
-                kv_used: build.gauge(&d::KV_USED)?,
                 kv_blocks: build.gauge(&d::KV_BLOCKS)?,
                 kv_bytes: build.gauge(&d::KV_BYTES)?,
                 weight_bytes: build.gauge(&d::WEIGHT_BYTES)?,
@@ -183,7 +181,6 @@ impl Levels {
         for gauge in [
             &self.running,
             &self.waiting,
-            &self.kv_used,
             &self.kv_blocks,
             &self.kv_bytes,
             &self.weight_bytes,
@@ -202,8 +199,14 @@ impl Levels {
             let ours = [id.model.as_str(), id.variant.as_str(), number.as_str()];
             self.running.with_label_values(&ours).set(status.running as f64);
             self.waiting.with_label_values(&ours).set(status.waiting as f64);
-            self.kv_used.with_label_values(&ours).set(status.kv_used_blocks as f64);
-            self.kv_blocks.with_label_values(&ours).set(status.kv_blocks as f64);
+            let taken = status.kv_used_blocks + status.kv_cached_blocks;
+            let free = status.kv_blocks.saturating_sub(taken);
+            for (state, blocks) in
+                [("used", status.kv_used_blocks), ("cached", status.kv_cached_blocks), ("free", free)]
+            {
+                let labels = [ours[0], ours[1], ours[2], state];
+                self.kv_blocks.with_label_values(&labels).set(blocks as f64);
+            }
             self.kv_bytes.with_label_values(&ours).set(engine.kv_bytes() as f64);
             self.weight_bytes.with_label_values(&ours).set(generation.model().weight_bytes() as f64);
             let theirs = [id.model.as_str(), number.as_str()];

@@ -162,6 +162,7 @@ impl Answer {
             "prompt_tokens": usage.prompt,
             "completion_tokens": usage.completion,
             "total_tokens": usage.prompt + usage.completion,
+            "prompt_tokens_details": {"cached_tokens": usage.cached},
         });
         if let (Shape::Chat, Value::Object(body)) = (self.shape, &mut body) {
             let details = json!({"reasoning_tokens": usage.reasoning});
@@ -216,19 +217,20 @@ mod tests {
     }
 
     fn finished(reason: &'static str) -> Delta {
-        let usage = ChoiceUsage { prompt: 2, completion: 3, reasoning: 1 };
+        let usage = ChoiceUsage { prompt: 2, cached: 1, completion: 3, reasoning: 1 };
         Delta::Finished(Ending { reason, usage })
     }
 
     #[test]
     fn an_answer_says_who_gave_it() {
         let answer = answer(Shape::Chat);
-        let usage = ChoiceUsage { prompt: 2, completion: 3, reasoning: 1 };
+        let usage = ChoiceUsage { prompt: 2, cached: 1, completion: 3, reasoning: 1 };
         let deltas = [Delta::content("h".into()), Delta::content("i".into()), finished("stop")];
         let body = answer.whole(vec![answer.choice(0, &deltas)], usage);
         assert_eq!(body["model"], "m@v");
         assert_eq!(body["espalier"], json!({"variant": "v", "generation": 3}));
         assert_eq!(body["usage"]["total_tokens"], 5);
+        assert_eq!(body["usage"]["prompt_tokens_details"]["cached_tokens"], 1);
         assert_eq!(body["usage"]["completion_tokens_details"]["reasoning_tokens"], 1);
         assert_eq!(
             body["choices"][0]["message"],

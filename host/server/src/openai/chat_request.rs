@@ -11,6 +11,7 @@ use crate::openai::completion_request::{address, max_tokens};
 use crate::openai::message::turns;
 use crate::openai::request_field::{CHAT_FIELDS, names, take_unimplemented};
 use crate::openai::sampling::{Delivery, alternatives, choice_count, delivery, sampling, stop};
+use crate::openai::scheduling::Scheduling;
 use crate::openai::tools::{ToolUse, tool_use};
 
 /// A chat request that says only what this server does.
@@ -36,6 +37,8 @@ pub struct ChatRequest {
     pub choices: usize,
     /// How many alternatives are told with each token's log-probability, if that is told.
     pub logprobs: Option<usize>,
+    /// How it stands to other requests.
+    pub scheduling: Scheduling,
 }
 
 impl ChatRequest {
@@ -62,6 +65,7 @@ impl ChatRequest {
         let delivery = delivery(&mut fields)?;
         let choices = choice_count(&mut fields)?;
         let logprobs = logprobs(&mut fields)?;
+        let scheduling = Scheduling::parse(&mut fields)?;
         take_unimplemented(&mut fields, CHAT_FIELDS)?;
         fields.finish(&names(CHAT_FIELDS))?;
         let max_tokens = newer.or(older);
@@ -76,6 +80,7 @@ impl ChatRequest {
             delivery,
             choices,
             logprobs,
+            scheduling,
         })
     }
 }

@@ -253,8 +253,10 @@ impl ChoiceReader {
             reason => reason.name(),
         };
         let mut counted = self.usage;
-        if let Some(Usage { completion_tokens, .. }) = usage {
+        if let Some(Usage { completion_tokens, cached_tokens, .. }) = usage {
             counted.completion = completion_tokens;
+            // A prompt counts once, with its first choice; what that found is what all of them have in common.
+            counted.cached = cached_tokens.min(counted.prompt);
         }
         Delta::Finished(Ending { reason, usage: counted })
     }
@@ -302,7 +304,7 @@ mod tests {
                 return deltas;
             }
         }
-        let usage = Usage { prompt_tokens: 7, completion_tokens: ids.len() };
+        let usage = Usage { prompt_tokens: 7, cached_tokens: 0, completion_tokens: ids.len() };
         deltas.extend(reader.take(Event::Finished { reason, usage }).unwrap());
         deltas
     }
@@ -409,7 +411,7 @@ mod tests {
         let mut reader = ChoiceReader::plain(2);
         let text = Event::Text { text: "hi".into(), token_ids: vec![1, 2], logprobs: Vec::new() };
         assert_eq!(reader.take(text).unwrap(), [Delta::content("hi".into())]);
-        let usage = Usage { prompt_tokens: 2, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 2, cached_tokens: 1, completion_tokens: 3 };
         let Delta::Finished(ending) =
             reader.take(Event::Finished { reason: FinishReason::Stop, usage }).unwrap()[0]
         else {

@@ -8,6 +8,7 @@ use crate::fields::Fields;
 use crate::model_address::ModelAddress;
 use crate::openai::request_field::{COMPLETION_FIELDS, names, take_unimplemented};
 use crate::openai::sampling::{CHOICE_LIMIT, Delivery, alternatives, choice_count, delivery, sampling, stop};
+use crate::openai::scheduling::Scheduling;
 
 /// Most alternatives for a token, as in OpenAI's reference.
 const LOGPROBS_LIMIT: u64 = 5;
@@ -48,6 +49,8 @@ pub struct CompletionRequest {
     pub logprobs: Option<usize>,
     /// Whether the prompt's text precedes the completion.
     pub echo: bool,
+    /// How it stands to other requests.
+    pub scheduling: Scheduling,
 }
 
 impl CompletionRequest {
@@ -70,6 +73,7 @@ impl CompletionRequest {
         let delivery = delivery(&mut fields)?;
         let logprobs = alternatives(&mut fields, "logprobs", LOGPROBS_LIMIT)?;
         let echo = fields.boolean("echo")?.unwrap_or(false);
+        let scheduling = Scheduling::parse(&mut fields)?;
         take_unimplemented(&mut fields, COMPLETION_FIELDS)?;
         fields.finish(&names(COMPLETION_FIELDS))?;
         Ok(Self {
@@ -84,6 +88,7 @@ impl CompletionRequest {
             delivery,
             logprobs,
             echo,
+            scheduling,
         })
     }
 }

@@ -59,6 +59,8 @@ pub struct Ending {
 pub struct ChoiceUsage {
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// Those of them that were in the key-value cache.
+    pub cached: usize,
     /// Tokens generated.
     pub completion: usize,
     /// Those of them that are thoughts.
@@ -68,6 +70,7 @@ pub struct ChoiceUsage {
 impl std::ops::AddAssign for ChoiceUsage {
     fn add_assign(&mut self, other: Self) {
         self.prompt += other.prompt;
+        self.cached += other.cached;
         self.completion += other.completion;
         self.reasoning += other.reasoning;
     }

@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn finished() -> Event {
-        let usage = Usage { prompt_tokens: 2, completion_tokens: 1 };
+        let usage = Usage { prompt_tokens: 2, cached_tokens: 0, completion_tokens: 1 };
         Event::Finished { reason: FinishReason::Stop, usage }
     }
 

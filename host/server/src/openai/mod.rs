@@ -15,6 +15,7 @@ pub mod message;
 pub mod preparation;
 pub mod request_field;
 pub mod sampling;
+pub mod scheduling;
 pub mod tools;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use crate::openai::delta::Delta;
 use crate::openai::frames::Choice;
 use crate::openai::logprobs::{EchoedPrompt, LogprobReader};
 use crate::openai::sampling::Delivery;
+use crate::openai::scheduling::Scheduling;
 use crate::openai::tools::ToolUse;
 use crate::routing::RequestOutline;
 
@@ -58,6 +59,7 @@ struct Common<'a> {
     stop: &'a [String],
     delivery: Delivery,
     tools: &'a ToolUse,
+    scheduling: &'a Scheduling,
     /// The name of the limit in the request, for errors about it.
     limit_field: &'static str,
     /// The name of the field that the prompt comes from.
@@ -78,6 +80,7 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
         stop: &request.stop,
         delivery: request.delivery,
         tools: &tools,
+        scheduling: &request.scheduling,
         limit_field: "max_tokens",
         prompt_field: "prompt",
     };
@@ -112,6 +115,7 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
         stop: &request.stop,
         delivery: request.delivery,
         tools: &request.tools,
+        scheduling: &request.scheduling,
         limit_field: "max_completion_tokens",
         prompt_field: "messages",
     };
@@ -179,7 +183,7 @@ fn choice(
         if is_plain { (common.stop.to_vec(), Vec::new()) } else { (Vec::new(), common.stop.to_vec()) };
     let sampling = common.sampling.for_choice(index as u64);
     let mut request = GenerateRequest::new(tokens.clone(), common.max_tokens, sampling, engine_stop)?;
-    request = request.with_min_tokens(common.min_tokens)?;
+    request = common.scheduling.apply(request).with_min_tokens(common.min_tokens)?;
     if common.ignores_end {
         request = request.ignoring_end();
     }

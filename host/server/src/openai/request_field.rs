@@ -129,7 +129,24 @@ const REPETITION_PENALTY: RequestField = field(
     r#"{"type":"number","exclusiveMinimum":0,"maximum":2,"default":1}"#,
     "vLLM's and transformers'; positive logits of tokens that prompt or completion have already are divided by it, others multiplied; default 1",
 );
-const USER: RequestField = field("user", Bookkeeping, r#"{"type":"string"}"#, "");
+const USER: RequestField = field(
+    "user",
+    Implemented,
+    r#"{"type":"string"}"#,
+    "requests of one priority share the service fairly between users; those that name none are one user; kept nowhere",
+);
+const PRIORITY: RequestField = field(
+    "priority",
+    Implemented,
+    r#"{"type":"integer","default":0}"#,
+    "vLLM's; lower goes first, also at the cost of what runs: that is then computed again later; default 0",
+);
+const CACHE_SALT: RequestField = field(
+    "cache_salt",
+    Implemented,
+    r#"{"type":"string","minLength":1}"#,
+    "vLLM's; only requests with the same one share what was computed for the beginnings of their prompts",
+);
 
 /// The fields of `POST /v1/completions`.
 pub const COMPLETION_FIELDS: &[RequestField] = &[
@@ -179,6 +196,8 @@ pub const COMPLETION_FIELDS: &[RequestField] = &[
     MIN_P,
     REPETITION_PENALTY,
     USER,
+    PRIORITY,
+    CACHE_SALT,
     field(
         "logprobs",
         Implemented,
@@ -268,6 +287,8 @@ pub const CHAT_FIELDS: &[RequestField] = &[
         "there is one tier",
     ),
     USER,
+    PRIORITY,
+    CACHE_SALT,
     field("metadata", Bookkeeping, r#"{"type":"object"}"#, ""),
     field("safety_identifier", Bookkeeping, r#"{"type":"string"}"#, ""),
     field("prompt_cache_key", Bookkeeping, r#"{"type":"string"}"#, ""),

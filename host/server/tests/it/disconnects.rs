@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::connection::Connection;
 use crate::host::{Host, MODEL, eventually};
 
-const USED: &str = r#"espalier_kv_cache_blocks_used{generation="1",model="tiny",variant="original"}"#;
+const USED: &str = r#"espalier_kv_cache_blocks{generation="1",model="tiny",state="used",variant="original"}"#;
 const ABORTED: &str =
     r#"espalier_requests_total{finished_reason="abort",generation="1",model="tiny",variant="original"}"#;
 

@@ -46,6 +46,7 @@ impl Default for Setup {
                 kv_bytes: 64 << 20,
                 kv_format: CacheFormat::default(),
                 max_model_len: Some(CONTEXT),
+                prefix_cache: true,
                 queue_limit: 16,
                 precision: Precision::Exact,
             },

@@ -16,6 +16,7 @@ mod logprobs;
 mod metrics;
 mod models;
 mod operation;
+mod prefix_cache;
 mod reasoning;
 mod refusals;
 mod restarts;

@@ -3,7 +3,7 @@
 use espalier_golden::distance::argmax;
 use espalier_golden::smollm2::{Greedy, read_json};
 use espalier_kernels::{CacheFormat, Precision};
-use espalier_model::{ForwardBatch, LogitRows, Model};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceSize};
 
 use crate::loaded;
 
@@ -11,11 +11,12 @@ const REQUIRED: usize = 32;
 const BLOCK_TOKENS: usize = 16;
 
 fn greedy(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
-    let (mut cache, blocks) =
-        model.cache_for_one(prompt.len() + count, BLOCK_TOKENS, CacheFormat::F32).unwrap();
+    let size =
+        SequenceSize { tokens: prompt.len() + count, step_tokens: prompt.len(), block_tokens: BLOCK_TOKENS };
+    let (mut cache, blocks) = model.cache_for_one(size, CacheFormat::F32).unwrap();
     let (mut step, mut position, mut ids) = (prompt.to_vec(), 0, Vec::new());
     while ids.len() < count {
-        let span = blocks.span(position, step.len());
+        let span = blocks.span(position, step.len()).unwrap();
         let batch = ForwardBatch { tokens: &step, spans: &[span], logits_for: LogitRows::Last };
         let logits = model.forward(&batch, &mut cache, Precision::Exact, None).unwrap();
         position += step.len();

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use espalier_golden::distance::argmax;
 use espalier_golden::{data, tensors::Tensors};
-use espalier_kernels::{CacheFormat, CacheSize, Precision};
-use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, export_gguf};
+use espalier_kernels::{CacheFormat, CacheSize, Precision, SequenceSpan};
+use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceSize, export_gguf};
 use tempfile::TempDir;
 
 use crate::loaded;
@@ -16,14 +16,20 @@ const LIMIT: f32 = 1e-4;
 fn logits_in_steps(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
     const BLOCK_TOKENS: usize = 7;
     let blocks = tokens.len().div_ceil(BLOCK_TOKENS);
-    let window_blocks = model.window_blocks(tokens.len(), BLOCK_TOKENS);
+    let sequence = SequenceSize { tokens: tokens.len(), step_tokens: step, block_tokens: BLOCK_TOKENS };
+    let window_blocks = model.window_blocks(sequence);
     let size = CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format: CacheFormat::F32 };
     let mut cache = model.new_cache(size).unwrap();
-    let reversed = |count: usize| (0..count as u32).rev().collect::<Vec<_>>();
-    let blocks = SequenceBlocks::new(reversed(blocks), &reversed(window_blocks));
+    let reversed = |count: usize| (0..count as u32).rev().cycle().take(blocks).collect::<Vec<_>>();
+    let (blocks, window_blocks) = (reversed(blocks), reversed(window_blocks));
     let mut all = Vec::new();
     for (index, tokens) in tokens.chunks(step).enumerate() {
-        let span = blocks.span(index * step, tokens.len());
+        let span = SequenceSpan {
+            blocks: &blocks,
+            window_blocks: &window_blocks,
+            first_position: index * step,
+            queries: tokens.len(),
+        };
         let batch = ForwardBatch { tokens, spans: &[span], logits_for: LogitRows::All };
         all.extend(model.forward(&batch, &mut cache, Precision::Exact, None).unwrap());
     }

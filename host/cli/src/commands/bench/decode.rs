@@ -1,8 +1,7 @@
 //! Decode: every step adds one token to each of a few sequences.
 
 use anyhow::Result;
-use espalier_kernels::SequenceSpan;
-use espalier_model::{ForwardBatch, LogitRows};
+use espalier_model::{ForwardBatch, LogitRows, SequenceSize};
 
 use super::measure::Repetition;
 use crate::device::{CacheArgs, ModelArgs};
@@ -29,8 +28,8 @@ pub(crate) struct Args {
 /// Runs `bench decode`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let (mut cache, tables) =
-        model.cache_for(args.sequences, args.tokens, BLOCK_TOKENS, args.kv_cache.format())?;
+    let size = SequenceSize { tokens: args.tokens, step_tokens: 1, block_tokens: BLOCK_TOKENS };
+    let (mut cache, tables) = model.cache_for(args.sequences, size, args.kv_cache.format())?;
     let vocab = model.spec().vocab_size as u32;
     let precision = args.model.precision();
     let total = args.tokens * args.sequences;
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for position in 0..args.tokens {
             let tokens: Vec<u32> =
                 (0..args.sequences as u32).map(|s| (position as u32 * 31 + s * 7) % vocab).collect();
-            let spans: Vec<SequenceSpan<'_>> = tables.iter().map(|table| table.span(position, 1)).collect();
+            let spans = tables.iter().map(|table| table.span(position, 1)).collect::<Result<Vec<_>, _>>()?;
             let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
             model.forward(&batch, &mut cache, precision, None)?;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use espalier_evaluation::{Residency, bytes_on_disk, residency};
 use espalier_kernels::{CacheFormat, KeyValueStore};
-use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize};
 use serde::Serialize;
 
 use super::measure::median;
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let tokens = args.prompt_tokens + args.decode_tokens;
-    let (cache, blocks) = model.cache_for_one(tokens, BLOCK_TOKENS, CacheFormat::default())?;
+    let size = SequenceSize { tokens, step_tokens: args.prompt_tokens.max(1), block_tokens: BLOCK_TOKENS };
+    let (cache, blocks) = model.cache_for_one(size, CacheFormat::default())?;
     let mut run = Run { model: &model, args, cache, blocks };
     let first_prompt_seconds = run.prefill()?.as_secs_f64();
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
@@ -114,7 +115,7 @@ impl Run<'_> {
         let vocabulary = self.model.spec().vocab_size;
         let tokens: Vec<u32> =
             (first..first + count).map(|position| (position * 1_000_003 % vocabulary) as u32).collect();
-        let spans = [self.blocks.span(first, count)];
+        let spans = [self.blocks.span(first, count)?];
         let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
         self.model.forward(&batch, &mut self.cache, self.args.model.precision(), None)?;
         Ok(())

@@ -1,7 +1,7 @@
 //! Prefill: a whole prompt, as the first step of a request.
 
 use anyhow::Result;
-use espalier_model::{ForwardBatch, LogitRows};
+use espalier_model::{ForwardBatch, LogitRows, SequenceSize};
 
 use super::measure::Repetition;
 use crate::device::{CacheArgs, ModelArgs};
@@ -25,10 +25,11 @@ pub(crate) struct Args {
 /// Runs `bench prefill`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (_, model) = args.model.load()?;
-    let (mut cache, blocks) = model.cache_for_one(args.tokens, BLOCK_TOKENS, args.kv_cache.format())?;
+    let size = SequenceSize { tokens: args.tokens, step_tokens: args.tokens, block_tokens: BLOCK_TOKENS };
+    let (mut cache, blocks) = model.cache_for_one(size, args.kv_cache.format())?;
     let vocab = model.spec().vocab_size as u32;
     let tokens: Vec<u32> = (0..args.tokens as u32).map(|position| (position * 31) % vocab).collect();
-    let spans = [blocks.span(0, tokens.len())];
+    let spans = [blocks.span(0, tokens.len())?];
     let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
     args.repetition.measure("prefill", args.tokens, model.cpu().threads(), || {
         model.forward(&batch, &mut cache, args.model.precision(), None)?;

@@ -1,0 +1,112 @@
+//! Who of those that wait joins the batch.
+//!
+//! Whoever is next waits until there is a place and room for all of its prompt, with a block to spare for everyone who
+//! runs; nobody behind it goes first for being shorter. A lower priority number doesn't wait for higher ones that run:
+//! they make way.
+
+use super::{Budget, Scheduler, StepPlan};
+use crate::cache::{Prefix, common_length};
+use crate::config::BLOCK_TOKENS;
+use crate::sequence::Sequence;
+
+impl Scheduler {
+    /// Spends what is left of a step on prompts. `served` are the arrivals that have had their part of it.
+    pub(super) fn serve_prompts(&mut self, mut served: Vec<u64>, budget: &mut Budget, plan: &mut StepPlan) {
+        let mut has_room = true;
+        while budget.tokens > 0
+            && let Some((arrival, is_waiting)) = self.next_prompt(&served, has_room)
+        {
+            served.push(arrival);
+            if is_waiting {
+                has_room = self.admit(arrival, budget, plan);
+            }
+            self.schedule(arrival, budget, plan);
+        }
+    }
+
+    /// Whose turn it is of those that were not served yet, and whether it waits.
+    fn next_prompt(&self, served: &[u64], with_waiting: bool) -> Option<(u64, bool)> {
+        let running = self.running.iter().map(|sequence| (sequence, false));
+        let waiting = self.waiting.iter().filter(|_| with_waiting).map(|sequence| (sequence, true));
+        let turn =
+            |sequence: &Sequence| (sequence.priority, self.service.of(&sequence.flow), sequence.arrival);
+        running
+            .chain(waiting)
+            .filter(|(sequence, _)| !served.contains(&sequence.arrival))
+            .min_by_key(|(sequence, _)| turn(sequence))
+            .map(|(sequence, is_waiting)| (sequence.arrival, is_waiting))
+    }
+
+    /// Puts a waiting sequence into the batch, unless another one is at work on its prompt already. Returns `false` when
+    /// there is no place or no room for it: then there is none for others either.
+    fn admit(&mut self, arrival: u64, budget: &mut Budget, plan: &mut StepPlan) -> bool {
+        let Some(index) = self.waiting.iter().position(|sequence| sequence.arrival == arrival) else {
+            return true;
+        };
+        let candidate = &self.waiting[index];
+        let prefix = self.lookup(candidate);
+        if self.is_being_computed(candidate, prefix.tokens()) {
+            return true;
+        }
+        let has_room = self.make_way(index, &prefix, budget, plan);
+        if has_room {
+            self.start(index, prefix, plan);
+        }
+        has_room
+    }
+
+    /// What the cache has of a sequence's tokens. A prompt that is scored needs the logits of all of them.
+    fn lookup(&self, sequence: &Sequence) -> Prefix {
+        if self.cache.keeps_prefixes() && !sequence.scores_prompt() {
+            self.cache.lookup(&sequence.tokens, sequence.cache_salt.clone())
+        } else {
+            self.cache.nothing(sequence.cache_salt.clone())
+        }
+    }
+
+    /// Whether a sequence that runs and doesn't rank behind `candidate` is about to compute at least one block that
+    /// `candidate` could share and that is not in the cache yet.
+    fn is_being_computed(&self, candidate: &Sequence, cached: usize) -> bool {
+        let is_ahead = |other: &Sequence| {
+            let full = other.tokens.len() / BLOCK_TOKENS * BLOCK_TOKENS;
+            let known = candidate.tokens.len() - 1;
+            let shared = common_length(&other.tokens[..full], &candidate.tokens[..known]);
+            (cached..shared).contains(&other.computed) && shared >= cached + BLOCK_TOKENS
+        };
+        self.cache.keeps_prefixes()
+            && !candidate.scores_prompt()
+            && self.running.iter().any(|other| {
+                !other.is_decoding()
+                    && other.priority <= candidate.priority
+                    && other.cache_salt == candidate.cache_salt
+                    && is_ahead(other)
+            })
+    }
+
+    /// Whether there is a place and room, once those of a higher priority number are out of the way.
+    fn make_way(&mut self, index: usize, prefix: &Prefix, budget: &mut Budget, plan: &mut StepPlan) -> bool {
+        let (tokens, priority) = (self.waiting[index].tokens.len(), self.waiting[index].priority);
+        loop {
+            let places = self.running.len() < self.max_sequences;
+            if places && self.cache.fits(tokens, prefix, self.running.len()) {
+                return true;
+            }
+            match self.last_running().filter(|last| self.running[*last].priority > priority) {
+                Some(victim) => self.preempt(victim, budget, plan),
+                None => return false,
+            }
+        }
+    }
+
+    /// Moves a waiting sequence into the batch, with what the cache has of its beginning.
+    fn start(&mut self, index: usize, prefix: Prefix, plan: &mut StepPlan) {
+        let mut sequence = self.waiting.swap_remove(index);
+        sequence.computed = self.cache.adopt(&mut sequence.blocks, prefix, &mut plan.copies);
+        if sequence.start() {
+            sequence.cached_tokens = sequence.computed;
+            plan.prefix_queries += sequence.prompt_tokens;
+            plan.prefix_hits += sequence.cached_tokens;
+        }
+        self.running.push(sequence);
+    }
+}
