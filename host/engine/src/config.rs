@@ -60,6 +60,24 @@ pub(crate) struct Limits {
     pub(crate) precision: Precision,
 }
 
+#[cfg(test)]
+impl Limits {
+    /// So many blocks of each kind, for sequences of any length.
+    pub(crate) fn of_blocks(blocks: usize, window_blocks: usize, window: Option<usize>) -> Self {
+        let format = CacheFormat::default();
+        Self {
+            max_sequences: 8,
+            max_step_tokens: 64,
+            max_model_len: usize::MAX,
+            queue_limit: usize::MAX,
+            cache: CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format },
+            window,
+            prefix_cache: true,
+            precision: Precision::Exact,
+        }
+    }
+}
+
 impl EngineConfig {
     /// Fits the limits to `model`.
     ///

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use espalier_kernels::{CacheFormat, CacheSize, Precision};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 
@@ -36,17 +35,7 @@ struct Simulation {
 impl Simulation {
     fn new(window: Option<usize>, seed: u64) -> Self {
         let (blocks, window_blocks) = (40, if window.is_some() { 24 } else { 0 });
-        let cache = CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format: CacheFormat::F16 };
-        let limits = Limits {
-            max_sequences: 8,
-            max_step_tokens: 64,
-            max_model_len: 300,
-            queue_limit: 1,
-            cache,
-            window,
-            prefix_cache: true,
-            precision: Precision::Exact,
-        };
+        let limits = Limits::of_blocks(blocks, window_blocks, window);
         Self {
             cache: PagedCache::new(&limits),
             window,

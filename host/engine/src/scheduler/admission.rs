@@ -1,10 +1,10 @@
-//! Who of those that wait joins the batch.
+//! Who gets what is left of a step for prompts, and who of those that wait joins the batch for it.
 //!
 //! Whoever is next waits until there is a place and room for all of its prompt, with a block to spare for everyone who
-//! runs; nobody behind it goes first for being shorter. A lower priority number doesn't wait for higher ones that run:
-//! they make way.
+//! runs; nobody behind it goes first for being shorter. A lower priority number doesn't wait for higher ones that run, nor
+//! a flow that has nothing in the batch for one that has several: those make way.
 
-use super::{Budget, Scheduler, StepPlan};
+use super::{Budget, Flow, Scheduler, StepPlan};
 use crate::cache::{Prefix, common_length};
 use crate::config::BLOCK_TOKENS;
 use crate::sequence::Sequence;
@@ -83,19 +83,36 @@ impl Scheduler {
             })
     }
 
-    /// Whether there is a place and room, once those of a higher priority number are out of the way.
+    /// Whether there is a place and room, once those that have to are out of the way.
     fn make_way(&mut self, index: usize, prefix: &Prefix, budget: &mut Budget, plan: &mut StepPlan) -> bool {
-        let (tokens, priority) = (self.waiting[index].tokens.len(), self.waiting[index].priority);
+        let tokens = self.waiting[index].tokens.len();
         loop {
-            let places = self.running.len() < self.max_sequences;
-            if places && self.cache.fits(tokens, prefix, self.running.len()) {
+            let has_place = self.running.len() < self.max_sequences;
+            if has_place && self.cache.fits(tokens, prefix, self.running.len()) {
                 return true;
             }
-            match self.last_running().filter(|last| self.running[*last].priority > priority) {
+            match self.who_makes_way(&self.waiting[index]) {
                 Some(victim) => self.preempt(victim, budget, plan),
                 None => return false,
             }
         }
+    }
+
+    /// Who of those that run makes way for `candidate`: the last one if its priority number is higher; else, where the
+    /// candidate's flow has nothing in the batch, the last one of the flow that has most, if that is more than one.
+    fn who_makes_way(&self, candidate: &Sequence) -> Option<usize> {
+        let last = self.last_running().filter(|last| self.running[*last].priority > candidate.priority);
+        let places = |flow: &Flow| self.running.iter().filter(|other| other.flow == *flow).count();
+        if last.is_some() || places(&candidate.flow) > 0 {
+            return last;
+        }
+        let equals =
+            (0..self.running.len()).filter(|index| self.running[*index].priority == candidate.priority);
+        equals
+            .map(|index| (places(&self.running[index].flow), self.running[index].rank(), index))
+            .max()
+            .filter(|(places, ..)| *places > 1)
+            .map(|(.., index)| index)
     }
 
     /// Moves a waiting sequence into the batch, with what the cache has of its beginning.

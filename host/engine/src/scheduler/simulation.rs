@@ -2,12 +2,11 @@
 
 use std::sync::LazyLock;
 
-use espalier_kernels::{CacheFormat, CacheSize, Precision};
 use espalier_model::{Checkpoint, SynthShape, Tokenizer, synthesize};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Chunk, Scheduler, StepPlan};
-use crate::config::{BLOCK_TOKENS, Limits};
+use crate::config::Limits;
 use crate::event::EventStream;
 use crate::observer::Silent;
 use crate::request::GenerateRequest;
@@ -30,18 +29,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(max_sequences: usize, max_step_tokens: usize, blocks: usize) -> Self {
-        let format = CacheFormat::F16;
-        let cache = CacheSize { blocks, window_blocks: 0, block_tokens: BLOCK_TOKENS, format };
-        let limits = Limits {
-            max_sequences,
-            max_step_tokens,
-            max_model_len: CONTEXT,
-            queue_limit: usize::MAX,
-            cache,
-            window: None,
-            prefix_cache: true,
-            precision: Precision::Exact,
-        };
+        let limits = Limits { max_sequences, max_step_tokens, ..Limits::of_blocks(blocks, 0, None) };
         Self { scheduler: Scheduler::new(&limits), streams: Vec::new() }
     }
 
@@ -123,10 +111,18 @@ fn a_hundred_requests_of_one_flow_hold_up_no_other() {
         simulation.step();
     }
     let single = simulation.submit(1000, 30, 8, "one", 0);
-    let waiting = simulation.scheduler.waiting_count();
-    simulation.steps_until(single);
-    let overtook = waiting - simulation.scheduler.waiting_count();
-    assert!(overtook <= 1, "the next place was its own, but {overtook} left the queue");
+    let plan = simulation.step();
+    assert_eq!((plan.preemptions, tokens_of(&plan, single)), (1, 30), "one of the four makes way at once");
+    let second = simulation.submit(1001, 30, 8, "one", 0);
+    let third = simulation.submit(1002, 30, 8, "other", 0);
+    let plan = simulation.step();
+    assert_eq!((tokens_of(&plan, second), tokens_of(&plan, third)), (0, 30), "one has its place already");
+    simulation.steps_until(second);
+    assert!(simulation.scheduler.waiting_count() > 85, "before what the others had queued");
+    while !simulation.running().is_empty() {
+        simulation.step();
+    }
+    assert_eq!((simulation.scheduler.waiting_count(), simulation.scheduler.blocks().used), (0, 0));
 }
 
 #[test]

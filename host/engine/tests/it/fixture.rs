@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use espalier_engine::{
@@ -80,6 +80,8 @@ pub(crate) fn engine(config: &EngineConfig) -> Engine {
 /// What the steps of an engine came to.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// While a test holds it, no step ends: what it submits meanwhile is there together for the next one.
+    pub(crate) gate: Mutex<()>,
     pub(crate) prefill_tokens: AtomicUsize,
     pub(crate) recomputed_tokens: AtomicUsize,
     pub(crate) prefix_hits: AtomicUsize,
@@ -92,6 +94,7 @@ impl EngineObserver for Counts {
     fn request(&self, _: &RequestRecord) {}
 
     fn step(&self, record: &StepRecord) {
+        drop(self.gate.lock());
         for (counter, count) in [
             (&self.prefill_tokens, record.prefill_tokens),
             (&self.recomputed_tokens, record.recomputed_tokens),

@@ -23,7 +23,9 @@ fn request(seed: u64) -> GenerateRequest {
 fn a_shared_beginning_is_computed_once(loaded: Loaded) {
     let run = |prefix_cache| {
         let (engine, counts) = counted(loaded.clone(), &EngineConfig { prefix_cache, ..long() });
+        let gate = counts.gate.lock().unwrap();
         let streams: Vec<_> = (0..REQUESTS).map(|seed| engine.submit(request(seed)).unwrap()).collect();
+        drop(gate);
         let answers: Vec<_> = streams.into_iter().map(|stream| collect(stream).answer()).collect();
         (answers, counts.prefill_tokens.load(Relaxed))
     };

@@ -37,6 +37,7 @@ fn alone(loaded: &Loaded, config: &EngineConfig) -> Vec<Answer> {
 /// All at once, while others join and leave. Also returns how often blocks were given up.
 fn together(loaded: &Loaded, config: &EngineConfig) -> (Vec<Answer>, usize) {
     let (engine, counts) = counted(loaded.clone(), config);
+    let gate = counts.gate.lock().unwrap();
     let mut passers = Vec::new();
     let mut streams = Vec::new();
     for (seed, request) in requests().into_iter().enumerate() {
@@ -46,6 +47,7 @@ fn together(loaded: &Loaded, config: &EngineConfig) -> (Vec<Answer>, usize) {
             passers.remove(0);
         }
     }
+    drop(gate);
     let answers = streams.into_iter().map(|stream| collect(stream).answer()).collect();
     (answers, counts.preemptions.load(Relaxed))
 }
@@ -83,7 +85,9 @@ fn what_was_computed_before_a_preemption_is_found_again() {
     let config = EngineConfig { kv_bytes: 14 << 13, ..config() };
     let (engine, counts) = counted(model(), &config);
     let request = |seed| sampled(prompt(100, seed), 100, u64::from(seed)).ignoring_end();
+    let gate = counts.gate.lock().unwrap();
     let streams: Vec<_> = (0..3).map(|seed| engine.submit(request(seed)).unwrap()).collect();
+    drop(gate);
     streams.into_iter().for_each(|stream| {
         collect(stream);
     });
