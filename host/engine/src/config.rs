@@ -10,6 +10,9 @@ use crate::error::EngineError;
 /// long contiguous rows.
 pub(crate) const BLOCK_TOKENS: usize = 32;
 
+/// How many tokens a draft guesses where nothing else is said.
+pub const DRAFT_TOKENS: usize = 5;
+
 /// Limits that the operator chooses.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -25,6 +28,9 @@ pub struct EngineConfig {
     pub max_model_len: Option<usize>,
     /// Whether what is computed of a text is kept for others that begin like it.
     pub prefix_cache: bool,
+    /// Tokens that may be guessed ahead for a sequence in a step; 0 guesses none, unless there is a draft: then it is
+    /// [`DRAFT_TOKENS`].
+    pub speculative_tokens: usize,
     /// Requests that may wait beyond the ones that run.
     pub queue_limit: usize,
     /// Arithmetic of the matrix products.
@@ -40,6 +46,7 @@ impl Default for EngineConfig {
             kv_format: CacheFormat::default(),
             max_model_len: None,
             prefix_cache: true,
+            speculative_tokens: 0,
             queue_limit: 256,
             precision: Precision::Fast,
         }
@@ -57,6 +64,7 @@ pub(crate) struct Limits {
     /// The model's widest sliding window.
     pub(crate) window: Option<usize>,
     pub(crate) prefix_cache: bool,
+    pub(crate) speculative_tokens: usize,
     pub(crate) precision: Precision,
 }
 
@@ -73,6 +81,7 @@ impl Limits {
             cache: CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format },
             window,
             prefix_cache: true,
+            speculative_tokens: 0,
             precision: Precision::Exact,
         }
     }
@@ -103,7 +112,37 @@ impl EngineConfig {
             cache: budget.split(wanted)?,
             window: model.sliding_window(),
             prefix_cache: self.prefix_cache,
+            speculative_tokens: self.speculative_tokens,
             precision: self.precision,
         })
+    }
+
+    /// The same, where a draft with a cache of its own shares the budget: both caches hold as many tokens.
+    ///
+    /// # Errors
+    /// As [`Self::limits`]; a draft with another vocabulary.
+    pub(crate) fn limits_with_draft(
+        &self,
+        model: &Model,
+        draft: Option<&Model>,
+    ) -> Result<(Limits, Option<Limits>), EngineError> {
+        let Some(draft) = draft else {
+            return Ok((self.limits(model)?, None));
+        };
+        let (found, wanted) = (draft.spec().vocab_size, model.spec().vocab_size);
+        if found != wanted {
+            return Err(EngineError::DraftVocabulary { found, expected: wanted });
+        }
+        let [model_bytes, draft_bytes] =
+            [model, draft].map(|model| CacheBudget::new(self, model).token_bytes());
+        let share = u128::from(self.kv_bytes) * u128::from(draft_bytes)
+            / u128::from(model_bytes + draft_bytes).max(1);
+        let share = u64::try_from(share).unwrap_or(self.kv_bytes);
+        let speculative_tokens =
+            if self.speculative_tokens == 0 { DRAFT_TOKENS } else { self.speculative_tokens };
+        let of_model = Self { kv_bytes: self.kv_bytes - share, speculative_tokens, ..self.clone() };
+        let limits = of_model.limits(model)?;
+        let draft_limits = Self { kv_bytes: share, max_model_len: None, ..self.clone() }.limits(draft)?;
+        Ok((limits, Some(draft_limits)))
     }
 }

@@ -16,7 +16,19 @@ use crate::event::EventStream;
 use crate::observer::EngineObserver;
 use crate::request::GenerateRequest;
 use crate::sequence::Sequence;
+use crate::speculation::Speculation;
 use crate::worker::Worker;
+
+/// What an engine runs.
+#[derive(Clone)]
+pub struct EngineModels {
+    /// The model that answers.
+    pub model: Arc<Model>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// A smaller model with the same vocabulary that guesses what it will answer.
+    pub draft: Option<Arc<Model>>,
+}
 
 /// A running engine. The last clone's drop lets the thread finish what it has and end.
 #[derive(Clone)]
@@ -94,17 +106,18 @@ impl Engine {
     /// Starts an engine's thread. `name` identifies the generation in errors and logs.
     ///
     /// # Errors
-    /// A context that doesn't fit the budget, a thread that can't be started.
+    /// A context that doesn't fit the budget, a draft with another vocabulary, a thread that can't be started.
     pub fn start(
         name: &str,
-        model: Arc<Model>,
-        tokenizer: Arc<Tokenizer>,
+        models: EngineModels,
         config: &EngineConfig,
         observer: Arc<dyn EngineObserver>,
     ) -> Result<Self, EngineError> {
-        let limits = config.limits(&model)?;
+        let EngineModels { model, tokenizer, draft } = models;
+        let (limits, draft_limits) = config.limits_with_draft(&model, draft.as_deref())?;
         let cache = model.new_cache(limits.cache)?;
-        let kv_bytes = cache.bytes();
+        let speculation = Speculation::new(draft.zip(draft_limits))?;
+        let kv_bytes = cache.bytes() + speculation.kv_bytes();
         tracing::info!(
             engine = name,
             budget = config.kv_bytes,
@@ -118,7 +131,8 @@ impl Engine {
         let vocab_size = model.spec().vocab_size;
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
-        let worker = Worker::new(model, cache, limits.clone(), Arc::clone(&shared), observer, receiver);
+        let worker =
+            Worker::new(model, cache, speculation, limits.clone(), Arc::clone(&shared), observer, receiver);
         thread::Builder::new()
             .name(format!("engine {name}"))
             .spawn(move || worker.run())
@@ -157,7 +171,9 @@ impl Engine {
         }
         let (sender, stream) = unbounded_channel();
         self.shared.submitted.fetch_add(1, Ordering::AcqRel);
-        arrivals.send(Sequence::new(request, limit, &self.tokenizer, sender)).map_err(|_| self.draining())?;
+        arrivals
+            .send(Sequence::new(request, &self.limits, &self.tokenizer, sender))
+            .map_err(|_| self.draining())?;
         Ok(stream)
     }
 

@@ -55,6 +55,16 @@ pub enum EngineError {
         /// Bytes that there are.
         budget: u64,
     },
+    /// A draft whose tokens are not those of the model.
+    #[error(
+        "the draft has {found} tokens in its vocabulary, expected {expected} as in the model that it guesses for"
+    )]
+    DraftVocabulary {
+        /// Tokens of the draft's vocabulary.
+        found: usize,
+        /// Tokens of the model's.
+        expected: usize,
+    },
     /// No model of that name is loaded.
     #[error("model '{found}' is not loaded, expected one of: {known}")]
     UnknownModel {
@@ -101,6 +111,7 @@ impl EngineError {
             Self::QueueFull { .. } => "overloaded",
             Self::Draining { .. } => "draining",
             Self::CacheTooSmall { .. } => "cache_too_small",
+            Self::DraftVocabulary { .. } => "draft_vocabulary",
             Self::UnknownModel { .. } => "model_not_found",
             Self::UnknownVariant { .. } => "variant_not_found",
             Self::InvalidName { .. } => "invalid_name",

@@ -9,7 +9,7 @@ use espalier_kernels::Cpu;
 use espalier_model::{ChatFormat, Checkpoint, Model, Tokenizer};
 
 use crate::config::EngineConfig;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineModels};
 use crate::error::EngineError;
 use crate::observer::EngineObserver;
 
@@ -30,10 +30,26 @@ impl fmt::Display for GenerationId {
     }
 }
 
+/// Where the weights of a variant are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariantSource {
+    /// Its checkpoint.
+    pub path: PathBuf,
+    /// The checkpoint of a smaller model with the same vocabulary, which guesses what it will answer.
+    pub draft: Option<PathBuf>,
+}
+
+impl VariantSource {
+    /// A checkpoint without a draft.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), draft: None }
+    }
+}
+
 /// A loaded variant and the engine that runs it.
 pub struct Generation {
     id: GenerationId,
-    path: PathBuf,
+    source: VariantSource,
     loaded_at: SystemTime,
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
@@ -48,20 +64,21 @@ impl Generation {
     /// Anything wrong with the checkpoint, or limits that don't fit.
     pub(crate) fn load(
         id: GenerationId,
-        path: &Path,
+        source: &VariantSource,
+        draft: Option<Arc<Model>>,
         cpu: Cpu,
         config: &EngineConfig,
         observer: Arc<dyn EngineObserver>,
     ) -> Result<Self, EngineError> {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open(&source.path)?;
         let tokenizer = Arc::new(checkpoint.tokenizer()?);
         let chat_format = checkpoint.chat_format(&tokenizer)?;
         let model = Arc::new(Model::load(&checkpoint, cpu)?);
-        let engine =
-            Engine::start(&id.to_string(), Arc::clone(&model), Arc::clone(&tokenizer), config, observer)?;
+        let models = EngineModels { model: Arc::clone(&model), tokenizer: Arc::clone(&tokenizer), draft };
+        let engine = Engine::start(&id.to_string(), models, config, observer)?;
         Ok(Self {
             id,
-            path: path.to_owned(),
+            source: source.clone(),
             loaded_at: SystemTime::now(),
             model,
             tokenizer,
@@ -77,7 +94,12 @@ impl Generation {
 
     /// Where it was loaded from.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.source.path
+    }
+
+    /// Where it and its draft were loaded from.
+    pub fn source(&self) -> &VariantSource {
+        &self.source
     }
 
     /// When.

@@ -42,12 +42,19 @@ pub struct StepRecord {
     pub prefill_tokens: usize,
     /// Tokens that were computed in it again, of sequences that had been preempted.
     pub recomputed_tokens: usize,
-    /// Tokens of completions that were computed in it for the first time: one for each sequence that decodes.
+    /// Tokens of completions that were computed in it for the first time: one for each sequence that decodes, and the
+    /// right guesses.
     pub decode_tokens: usize,
     /// Prompt tokens of the sequences that begin with it, if the cache was searched for them.
     pub prefix_queries: usize,
     /// Those of them that were in the cache.
     pub prefix_hits: usize,
+    /// Sequences for which tokens were guessed.
+    pub guesses: usize,
+    /// The guessed tokens that it checked.
+    pub guessed_tokens: usize,
+    /// Those of them that were right.
+    pub right_tokens: usize,
     /// Sequences that gave up their blocks to others.
     pub preemptions: usize,
     /// How long it took, sampling included.

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use espalier_kernels::Cpu;
+use espalier_model::{Checkpoint, Model};
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
-use crate::generation::{Generation, GenerationId};
+use crate::generation::{Generation, GenerationId, VariantSource};
 use crate::observer::EngineObserver;
 
 const MAX_NAME_LENGTH: usize = 128;
@@ -47,17 +48,24 @@ impl Registry {
         }
     }
 
-    /// Loads `path` as `model@variant`; a variant of that name that is already there is replaced and drains.
+    /// Loads `source` as `model@variant`; a variant of that name that is already there is replaced and drains.
     ///
     /// # Errors
     /// An invalid name, or whatever is wrong with the checkpoint; nothing changes then.
-    pub fn load(&self, model: &str, variant: &str, path: &Path) -> Result<Arc<Generation>, EngineError> {
+    pub fn load(
+        &self,
+        model: &str,
+        variant: &str,
+        source: &VariantSource,
+    ) -> Result<Arc<Generation>, EngineError> {
         check_name("model", model)?;
         check_name("variant", variant)?;
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let id = GenerationId { model: model.to_owned(), variant: variant.to_owned(), number };
         let observer = (self.observer)(&id);
-        let generation = Arc::new(Generation::load(id, path, self.cpu.clone(), &self.config, observer)?);
+        let draft = source.draft.as_deref().map(|path| self.draft(path)).transpose()?;
+        let generation = Generation::load(id, source, draft, self.cpu.clone(), &self.config, observer)?;
+        let generation = Arc::new(generation);
         let replaced = {
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
             let variants = models.entry(model.to_owned()).or_default();
@@ -72,8 +80,16 @@ impl Registry {
         if let Some(replaced) = replaced {
             replaced.engine().drain();
         }
-        tracing::info!(generation = %generation.id(), path = %path.display(), "loaded");
+        tracing::info!(generation = %generation.id(), path = %source.path.display(), "loaded");
         Ok(generation)
+    }
+
+    /// The weights at `path`; those of a variant that is loaded from there serve as a draft too.
+    fn draft(&self, path: &Path) -> Result<Arc<Model>, EngineError> {
+        match self.generations().iter().find(|generation| generation.path() == path) {
+            Some(generation) => Ok(Arc::clone(generation.model())),
+            None => Ok(Arc::new(Model::load(&Checkpoint::open(path)?, self.cpu.clone())?)),
+        }
     }
 
     /// Takes a variant out of service; its requests in flight finish. Returns the generation that left.

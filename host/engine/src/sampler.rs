@@ -119,7 +119,8 @@ fn by_probability(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-fn argmax(logits: &[f32]) -> (u32, f32) {
+/// The first of the greatest logits, and its token.
+pub(crate) fn argmax(logits: &[f32]) -> (u32, f32) {
     logits.iter().zip(0u32..).fold((0, f32::NEG_INFINITY), |(best, maximum), (&logit, token)| {
         if logit > maximum { (token, logit) } else { (best, maximum) }
     })

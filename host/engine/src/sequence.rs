@@ -7,12 +7,14 @@ use espalier_model::{TextStream, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cache::BlockTables;
+use crate::config::Limits;
 use crate::event::{Event, FinishReason, Usage};
 use crate::logprobs::TokenLogprobs;
 use crate::observer::{EngineObserver, RequestRecord};
 use crate::request::{GenerateRequest, Satisfied};
 use crate::sampler::Sampler;
 use crate::scheduler::Flow;
+use crate::speculation::Pace;
 use crate::stop::{Matched, StopMatcher};
 
 /// A request from submission to its last event.
@@ -25,6 +27,9 @@ pub(crate) struct Sequence {
     /// Tokens of the prompt that were in the cache when it began.
     pub(crate) cached_tokens: usize,
     pub(crate) blocks: BlockTables,
+    /// What may follow the tokens, to be checked in the next step.
+    pub(crate) guess: Vec<u32>,
+    pub(crate) pace: Pace,
     /// Its part of the step that is being planned, in tokens.
     pub(crate) planned: usize,
     /// Lower goes first.
@@ -69,7 +74,7 @@ struct Times {
 impl Sequence {
     pub(crate) fn new(
         request: GenerateRequest,
-        max_model_len: usize,
+        limits: &Limits,
         tokenizer: &Tokenizer,
         sender: UnboundedSender<Event>,
     ) -> Self {
@@ -84,12 +89,14 @@ impl Sequence {
             furthest: 0,
             cached_tokens: 0,
             blocks: BlockTables::new(),
+            guess: Vec::new(),
+            pace: Pace::new(limits.speculative_tokens),
             planned: 0,
             priority: request.priority,
             flow: request.flow,
             arrival: 0,
             cache_salt: request.cache_salt,
-            max_length: longest.min(max_model_len),
+            max_length: longest.min(limits.max_model_len),
             sender,
             text: TextStream::new(tokenizer, true),
             stop: StopMatcher::new(request.stop),
@@ -124,9 +131,15 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
-    /// Whether each step gives it one token.
+    /// Whether each step gives it one token, or a few where they were guessed.
     pub(crate) fn is_decoding(&self) -> bool {
         self.pending() == 1
+    }
+
+    /// How many tokens should be guessed for its next step: none that would be beyond its end.
+    pub(crate) fn wanted_guesses(&self) -> usize {
+        let left = self.max_length.saturating_sub(self.tokens.len() + 1);
+        if self.is_decoding() { self.pace.length().min(left) } else { 0 }
     }
 
     /// Who keeps its blocks when there are not enough: the lesser.

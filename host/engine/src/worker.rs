@@ -13,6 +13,7 @@ use crate::engine::Shared;
 use crate::observer::{EngineObserver, StepRecord};
 use crate::scheduler::{Chunk, Scheduler, StepPlan};
 use crate::sequence::Sequence;
+use crate::speculation::Speculation;
 use crate::turnover::Turnover;
 
 /// Owns everything that only the engine's thread touches.
@@ -20,6 +21,7 @@ pub(crate) struct Worker {
     model: Arc<Model>,
     cache: KeyValueStore,
     scheduler: Scheduler,
+    speculation: Speculation,
     limits: Limits,
     shared: Arc<Shared>,
     observer: Arc<dyn EngineObserver>,
@@ -31,19 +33,21 @@ impl Worker {
     pub(crate) fn new(
         model: Arc<Model>,
         cache: KeyValueStore,
+        speculation: Speculation,
         limits: Limits,
         shared: Arc<Shared>,
         observer: Arc<dyn EngineObserver>,
         arrivals: Receiver<Sequence>,
     ) -> Self {
         let (scheduler, turnover) = (Scheduler::new(&limits), Turnover::default());
-        Self { model, cache, scheduler, limits, shared, observer, arrivals, turnover }
+        Self { model, cache, scheduler, speculation, limits, shared, observer, arrivals, turnover }
     }
 
     /// Runs until every handle is gone and every sequence has ended.
     pub(crate) fn run(mut self) {
         while self.take_arrivals() {
             self.retire();
+            self.speculation.guess(self.scheduler.running_mut());
             let plan = self.scheduler.plan();
             self.publish();
             if plan.chunks.is_empty() {
@@ -78,37 +82,39 @@ impl Worker {
         }
     }
 
-    /// One forward pass, then one sampled token for each sequence that is fully computed.
+    /// One forward pass, then one sampled token for each sequence that is fully computed, and more as far as its guess is
+    /// right.
     fn step(&mut self, plan: &StepPlan) -> Result<(), ModelError> {
         let begin = Instant::now();
         for copy in &plan.copies {
             self.cache.copy_block(copy.windowed, copy.from, copy.to)?;
         }
         let logits = self.forward(&plan.chunks)?;
-        let mut rows = logits.chunks_exact(self.model.spec().vocab_size);
+        let vocab_size = self.model.spec().vocab_size;
+        let mut logits = logits.as_slice();
         let mut record = StepRecord {
             prefill_tokens: 0,
             recomputed_tokens: 0,
             decode_tokens: 0,
             prefix_queries: plan.prefix_queries,
             prefix_hits: plan.prefix_hits,
+            guesses: 0,
+            guessed_tokens: 0,
+            right_tokens: 0,
             preemptions: plan.preemptions,
             duration: begin.elapsed(),
         };
         for chunk in &plan.chunks {
             let sequence = &mut self.scheduler.running_mut()[chunk.sequence];
-            let end = chunk.start + chunk.tokens;
-            count(&mut record, sequence, chunk.start..end);
-            let wanted = logit_rows(sequence, chunk);
-            self.scheduler.computed(chunk.sequence, end);
-            let sequence = &mut self.scheduler.running_mut()[chunk.sequence];
-            for (position, row) in (end - wanted..end).zip(&mut rows) {
-                if position + 1 < sequence.tokens.len() {
-                    sequence.score_prompt(position + 1, row);
-                } else {
-                    sequence.advance(row, &self.model.spec().eos, &*self.observer);
-                }
-            }
+            let (ours, others) = logits.split_at(logit_rows(sequence, chunk) * vocab_size);
+            logits = others;
+            let guessed = chunk.end().saturating_sub(sequence.tokens.len());
+            take_logits(sequence, chunk.end(), ours.chunks_exact(vocab_size), |sequence, row| {
+                sequence.advance(row, &self.model.spec().eos, &*self.observer);
+            });
+            let computed = chunk.end().min(sequence.tokens.len() - 1);
+            count(&mut record, sequence, chunk.start..computed, guessed);
+            self.scheduler.computed(chunk.sequence, computed);
         }
         record.duration = begin.elapsed();
         self.observer.step(&record);
@@ -122,8 +128,8 @@ impl Worker {
         let mut rows = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             let sequence = &running[chunk.sequence];
-            let end = chunk.start + chunk.tokens;
-            tokens.extend_from_slice(&sequence.tokens[chunk.start..end]);
+            let texts = sequence.tokens.iter().chain(&sequence.guess);
+            tokens.extend(texts.skip(chunk.start).take(chunk.tokens));
             spans.push(sequence.blocks.span(chunk.start, chunk.tokens));
             rows.extend(tokens.len() - logit_rows(sequence, chunk)..tokens.len());
         }
@@ -156,20 +162,49 @@ impl Worker {
     }
 }
 
-/// Counts the tokens of a sequence that a step computed.
-fn count(record: &mut StepRecord, sequence: &Sequence, tokens: Range<usize>) {
+/// Takes the logits of the last positions up to `end`: scores the prompt, and lets the sequence advance as far as its
+/// guess goes on being what it draws.
+fn take_logits<'a>(
+    sequence: &mut Sequence,
+    end: usize,
+    rows: impl ExactSizeIterator<Item = &'a [f32]>,
+    mut advance: impl FnMut(&mut Sequence, &[f32]),
+) {
+    let guess = std::mem::take(&mut sequence.guess);
+    let (known, is_decoding) = (sequence.tokens.len(), sequence.is_decoding());
+    for (next, row) in (end + 1 - rows.len()..).zip(rows) {
+        if next < known {
+            sequence.score_prompt(next, row);
+            continue;
+        }
+        advance(sequence, row);
+        if sequence.has_ended() || sequence.tokens.last() != guess.get(next - known) {
+            break;
+        }
+    }
+    if is_decoding {
+        sequence.pace.settle(end - known, sequence.tokens.len() - known - 1);
+    }
+}
+
+/// Counts the tokens of a sequence that a step computed, and how many of those that were guessed came true.
+fn count(record: &mut StepRecord, sequence: &Sequence, tokens: Range<usize>, guessed: usize) {
     let again = tokens.end.min(sequence.furthest).saturating_sub(tokens.start);
     let of_prompt = tokens.end.min(sequence.prompt_tokens).saturating_sub(tokens.start + again);
     record.recomputed_tokens += again;
     record.prefill_tokens += of_prompt;
     record.decode_tokens += tokens.len() - again - of_prompt;
+    record.guesses += usize::from(guessed > 0);
+    record.guessed_tokens += guessed;
+    record.right_tokens += if guessed > 0 { tokens.len() - 1 } else { 0 };
 }
 
-/// How many of a chunk's last tokens need logits: all in a prompt that is scored, else only the last token of all.
+/// How many of a chunk's last tokens need logits: all in a prompt that is scored, else the last token of all and its
+/// guess.
 fn logit_rows(sequence: &Sequence, chunk: &Chunk) -> usize {
     if sequence.scores_prompt() {
         chunk.tokens
     } else {
-        usize::from(chunk.start + chunk.tokens == sequence.tokens.len())
+        (chunk.end() + 1).saturating_sub(sequence.tokens.len())
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use espalier_components::{CallObserver, Deployments};
-use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry};
+use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry, VariantSource};
 use espalier_kernels::Cpu;
 use espalier_pruning::Jobs;
 use espalier_state::State;
@@ -116,11 +116,16 @@ impl Application {
     ///
     /// # Errors
     /// Whatever is wrong with the name or the checkpoint; what was loaded before stays then.
-    pub fn load(&self, model: &str, variant: &str, path: &Path) -> Result<Arc<Generation>, ServerError> {
-        self.registry.load(model, variant, path).map_err(|source| ServerError::Load {
+    pub fn load(
+        &self,
+        model: &str,
+        variant: &str,
+        source: &VariantSource,
+    ) -> Result<Arc<Generation>, ServerError> {
+        self.registry.load(model, variant, source).map_err(|error| ServerError::Load {
             address: format!("{model}@{variant}"),
-            path: path.to_owned(),
-            source: Box::new(source),
+            path: source.path.clone(),
+            source: Box::new(error),
         })
     }
 

@@ -315,12 +315,12 @@ fn schemas() -> Value {
         }},
         "LoadModel": {
             "type": "object",
-            "properties": {"model": text, "variant": {"type": "string", "default": "original"}, "path": text},
+            "properties": {"model": text, "variant": {"type": "string", "default": "original"}, "path": text, "draft": text},
             "required": ["model", "path"],
             "additionalProperties": false,
         },
         "Variant": {"type": "object", "properties": {
-            "model": text, "variant": text, "generation": count, "path": text, "loaded": count, "parameters": count,
+            "model": text, "variant": text, "generation": count, "path": text, "draft": {"type": ["string", "null"]}, "loaded": count, "parameters": count,
             "weight_bytes": count, "layers": count, "hidden_size": count, "max_model_len": count,
             "chat": {"type": "boolean"}, "running": count, "waiting": count, "kv_used_blocks": count,
             "kv_blocks": count, "draining": {"type": "boolean"},

@@ -7,14 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use espalier_engine::{EngineError, Generation, Registry};
+use espalier_engine::{EngineError, Generation, Registry, VariantSource};
 use espalier_state::rusqlite::params;
 use espalier_state::{State, StateError};
 use serde::Serialize;
 
 use crate::api_error::ApiError;
 
-const TABLES: [&str; 1] = ["
+const TABLES: [&str; 2] = [
+    "
     CREATE TABLE variants (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         model TEXT NOT NULL,
@@ -22,7 +23,9 @@ const TABLES: [&str; 1] = ["
         path TEXT NOT NULL,
         UNIQUE (model, variant)
     ) STRICT;
-"];
+",
+    "ALTER TABLE variants ADD COLUMN draft TEXT;",
+];
 
 /// Why a variant could not be loaded, unloaded or recorded.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub struct VariantRecord {
     pub variant: String,
     /// The checkpoint.
     pub path: PathBuf,
+    /// The checkpoint of its draft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<PathBuf>,
 }
 
 /// A recorded variant that could not be loaded when the host started.
@@ -89,8 +95,13 @@ impl Variants {
     /// # Errors
     /// Whatever is wrong with the name or the checkpoint, and nothing changes then; or a state directory that cannot be
     /// written, and the variant serves until the host ends.
-    pub fn load(&self, model: &str, variant: &str, path: &Path) -> Result<Arc<Generation>, VariantError> {
-        let generation = self.registry.load(model, variant, path)?;
+    pub fn load(
+        &self,
+        model: &str,
+        variant: &str,
+        source: &VariantSource,
+    ) -> Result<Arc<Generation>, VariantError> {
+        let generation = self.registry.load(model, variant, source)?;
         self.record(model, variant)?;
         Ok(generation)
     }
@@ -116,7 +127,7 @@ impl Variants {
     /// A state directory that cannot be read. A checkpoint that cannot be loaded is logged and shown.
     pub fn restore(&self, go_on: impl Fn() -> bool) -> Result<(), StateError> {
         for record in self.records()? {
-            let VariantRecord { model, variant, path } = &record;
+            let VariantRecord { model, variant, path, draft } = &record;
             if self.registry.variant(model, variant).is_ok() {
                 tracing::info!(model, variant, "the command line wins over the recorded {}", path.display());
                 continue;
@@ -124,7 +135,8 @@ impl Variants {
             if !go_on() {
                 break;
             }
-            if let Err(error) = self.registry.load(model, variant, path) {
+            let source = VariantSource { path: path.clone(), draft: draft.clone() };
+            if let Err(error) = self.registry.load(model, variant, &source) {
                 tracing::error!(model, variant, "the recorded variant is not served: {error}");
                 self.missing().push(MissingVariant { record, problem: error.to_string() });
             }
@@ -145,9 +157,14 @@ impl Variants {
             let changed = match &in_force {
                 // The first position stays: it decides which variant is the default after a restart.
                 Some(generation) => transaction.execute(
-                    "INSERT INTO variants (model, variant, path) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (model, variant) DO UPDATE SET path = ?3",
-                    params![model, variant, absolute(generation.path())],
+                    "INSERT INTO variants (model, variant, path, draft) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (model, variant) DO UPDATE SET path = ?3, draft = ?4",
+                    params![
+                        model,
+                        variant,
+                        absolute(generation.path()),
+                        generation.source().draft.as_deref().map(absolute)
+                    ],
                 ),
                 None => transaction.execute(
                     "DELETE FROM variants WHERE model = ?1 AND variant = ?2",
@@ -165,10 +182,11 @@ impl Variants {
     fn records(&self) -> Result<Vec<VariantRecord>, StateError> {
         self.state.with_connection(|connection| {
             let mut statement =
-                connection.prepare("SELECT model, variant, path FROM variants ORDER BY position")?;
+                connection.prepare("SELECT model, variant, path, draft FROM variants ORDER BY position")?;
             let rows = statement.query_map([], |row| {
-                let path: String = row.get(2)?;
-                Ok(VariantRecord { model: row.get(0)?, variant: row.get(1)?, path: path.into() })
+                let (path, draft): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+                let (path, draft) = (path.into(), draft.map(PathBuf::from));
+                Ok(VariantRecord { model: row.get(0)?, variant: row.get(1)?, path, draft })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

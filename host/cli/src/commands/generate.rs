@@ -4,7 +4,7 @@ use std::io::{Write, stderr, stdout};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use espalier_engine::{Engine, EngineConfig, Event, GenerateRequest, SamplingParams, Silent};
+use espalier_engine::{Engine, EngineConfig, EngineModels, Event, GenerateRequest, SamplingParams, Silent};
 use espalier_model::chat::{AnswerEvent, AnswerParser, AnswerPart, ChatPrompt, Conversation, Turn};
 use espalier_model::{Checkpoint, Tokenizer};
 
@@ -50,7 +50,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let config =
         EngineConfig { max_sequences: 1, precision: args.model.precision(), ..EngineConfig::default() };
-    let engine = Engine::start("generate", model, tokenizer, &config, Arc::new(Silent))?;
+    let models = EngineModels { model, tokenizer, draft: None };
+    let engine = Engine::start("generate", models, &config, Arc::new(Silent))?;
     let mut events = engine.submit(request)?;
     let mut out = stdout().lock();
     let mut ids = Vec::new();

@@ -1,6 +1,6 @@
 //! `espalier model`: the loaded variants of a running host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, Subcommand};
@@ -28,6 +28,10 @@ enum Action {
     Load {
         /// NAME=PATH or NAME@VARIANT=PATH.
         model: String,
+        /// A smaller model with the same vocabulary that guesses ahead what the variant will answer, for example a pruned
+        /// one: the answers stay the same and come sooner.
+        #[arg(long, value_name = "PATH")]
+        draft: Option<PathBuf>,
     },
     /// Unload a variant; its requests in flight finish.
     Unload {
@@ -41,10 +45,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let admin = args.admin.client();
     match &args.action {
         Action::List => admin.show(&admin.get("models")?, listing),
-        Action::Load { model } => {
-            let source = ModelSource::parse(model)?;
+        Action::Load { model, draft } => {
+            let source = ModelSource::parse("the model", model)?;
             let path = absolute(&source.path)?;
-            let body = json!({"model": source.model, "variant": source.variant, "path": path});
+            let draft = draft.as_deref().map(absolute).transpose()?;
+            let body =
+                json!({"model": source.model, "variant": source.variant, "path": path, "draft": draft});
             admin.show(&admin.post("models", &body)?, |variant| format!("loaded {}\n", name(variant)))
         }
         Action::Unload { model } => {
@@ -57,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// The host's working directory is another one, so a relative path means this one's.
-fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} is not a usable path", path.display()))
 }
 

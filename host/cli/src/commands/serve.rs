@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use espalier_engine::EngineConfig;
+use espalier_engine::{EngineConfig, VariantSource};
 use espalier_kernels::Cpu;
 use espalier_server::admin::models::DEFAULT_VARIANT;
 use espalier_server::model_address::ModelAddress;
@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Variants that were loaded into an earlier host of the same state directory are loaded after these.
     #[arg(long, value_name = "NAME[@VARIANT]=PATH")]
     model: Vec<String>,
+    /// Let the model at PATH guess ahead what NAME or NAME@VARIANT will answer: a smaller one with the same vocabulary, for
+    /// example a pruned variant. The answers stay the same and come sooner. May be given more than once.
+    #[arg(long, value_name = "NAME[@VARIANT]=PATH")]
+    draft: Vec<String>,
     /// TOML file with the same keys as these flags.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,6 +47,9 @@ struct Settings {
     /// The served models (in the file only; on the command line it is `--model`).
     #[arg(skip)]
     model: Vec<String>,
+    /// Their drafts (in the file only; on the command line it is `--draft`).
+    #[arg(skip)]
+    draft: Vec<String>,
     /// Address of the OpenAI API, the UI, health and metrics [default: 127.0.0.1:8000].
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -83,6 +90,10 @@ struct Settings {
     /// Tokens of one step, prefill and decode together.
     #[arg(long, value_name = "N")]
     max_step_tokens: Option<usize>,
+    /// Tokens that may be guessed ahead for a sequence in a step, from what its own text repeats or by a draft; 0 guesses
+    /// none [default: 0, and 5 with a draft].
+    #[arg(long, value_name = "N")]
+    speculative_tokens: Option<usize>,
     /// Requests that may wait before new ones are refused.
     #[arg(long, value_name = "N")]
     queue_limit: Option<usize>,
@@ -93,6 +104,7 @@ impl Settings {
     fn or(self, other: Self) -> Self {
         Self {
             model: if self.model.is_empty() { other.model } else { self.model },
+            draft: if self.draft.is_empty() { other.draft } else { self.draft },
             listen: self.listen.or(other.listen),
             admin_listen: self.admin_listen.or(other.admin_listen),
             admin_token: self.admin_token.or(other.admin_token),
@@ -106,6 +118,7 @@ impl Settings {
             prefix_cache: self.prefix_cache.or(other.prefix_cache),
             max_sequences: self.max_sequences.or(other.max_sequences),
             max_step_tokens: self.max_step_tokens.or(other.max_step_tokens),
+            speculative_tokens: self.speculative_tokens.or(other.speculative_tokens),
             queue_limit: self.queue_limit.or(other.queue_limit),
         }
     }
@@ -119,6 +132,7 @@ impl Settings {
             kv_format: self.kv_cache_format.map_or(default.kv_format, Into::into),
             max_model_len: self.max_model_len,
             prefix_cache: self.prefix_cache.map_or(default.prefix_cache, |switch| switch == Switch::On),
+            speculative_tokens: self.speculative_tokens.unwrap_or(default.speculative_tokens),
             queue_limit: self.queue_limit.unwrap_or(default.queue_limit),
             precision: self.precision.map_or(default.precision, Into::into),
         }
@@ -163,15 +177,23 @@ pub(crate) struct ModelSource {
     pub(crate) path: PathBuf,
 }
 
+/// A variant to load.
+#[derive(Debug, PartialEq)]
+struct Load {
+    model: String,
+    variant: String,
+    source: VariantSource,
+}
+
 impl ModelSource {
-    /// Reads `NAME=PATH` or `NAME@VARIANT=PATH`.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// Reads `NAME=PATH` or `NAME@VARIANT=PATH`, the value of `flag`.
+    pub(crate) fn parse(flag: &str, text: &str) -> Result<Self> {
         let Some((address, path)) = text.split_once('=') else {
-            bail!("--model {text}: found no '=', expected NAME=PATH or NAME@VARIANT=PATH");
+            bail!("{flag} {text}: found no '=', expected NAME=PATH or NAME@VARIANT=PATH");
         };
-        let address: ModelAddress = address.parse().with_context(|| format!("--model {text}"))?;
+        let address: ModelAddress = address.parse().with_context(|| format!("{flag} {text}"))?;
         if path.is_empty() {
-            bail!("--model {text}: found no path after '=', expected an HF directory or a GGUF file");
+            bail!("{flag} {text}: found no path after '=', expected an HF directory or a GGUF file");
         }
         Ok(Self {
             model: address.model,
@@ -187,36 +209,36 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(path) => read_config(path)?,
         None => Settings::default(),
     };
-    let settings = Settings { model: args.model, ..args.settings }.or(from_file);
-    let sources = sources(&settings.model)?;
+    let settings = Settings { model: args.model, draft: args.draft, ..args.settings }.or(from_file);
+    let loads = loads(&settings.model, &settings.draft)?;
     check_device(settings.device.as_deref().unwrap_or("auto"))?;
     let addresses = settings.addresses()?;
     let cpu = Cpu::new(settings.threads.unwrap_or(0))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let application = Application::open(&settings.state_dir()?, cpu, settings.engine())?;
-        serve(application, addresses, sources).await
+        serve(application, addresses, loads).await
     });
     // A job or a load that a second signal interrupted is not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(application: Arc<Application>, addresses: Addresses, sources: Vec<ModelSource>) -> Result<()> {
+async fn serve(application: Arc<Application>, addresses: Addresses, loads: Vec<Load>) -> Result<()> {
     let server = Server::bind(Arc::clone(&application), addresses).await?;
     tracing::info!("OpenAI API and UI at http://{}", server.public_address()?);
     tracing::info!("admin API and UI at http://{}", server.admin_address()?);
     watch_signals(&application)?;
-    let latches: Vec<_> = sources.iter().map(|_| application.readiness().latch()).collect();
+    let latches: Vec<_> = loads.iter().map(|_| application.readiness().latch()).collect();
     let restoring = application.readiness().latch();
     let loading = tokio::task::spawn_blocking({
         let application = Arc::clone(&application);
         move || {
-            for (source, latch) in sources.into_iter().zip(latches) {
+            for (Load { model, variant, source }, latch) in loads.into_iter().zip(latches) {
                 if application.is_draining() {
                     return Ok(());
                 }
-                application.load(&source.model, &source.variant, &source.path)?;
+                application.load(&model, &variant, &source)?;
                 drop(latch);
             }
             application.restore()?;
@@ -265,12 +287,29 @@ fn watch_signals(application: &Arc<Application>) -> Result<()> {
     Ok(())
 }
 
-fn sources(models: &[String]) -> Result<Vec<ModelSource>> {
-    let sources = models.iter().map(|text| ModelSource::parse(text)).collect::<Result<Vec<_>>>()?;
+/// The variants of the `--model` flags, each with its `--draft`.
+fn loads(models: &[String], drafts: &[String]) -> Result<Vec<Load>> {
+    let (models, mut drafts) = (sources("--model", models)?, sources("--draft", drafts)?);
+    let load = |ModelSource { model, variant, path }: ModelSource| {
+        let own = drafts.iter().position(|draft| draft.model == model && draft.variant == variant);
+        let draft = own.map(|index| drafts.swap_remove(index).path);
+        Load { model, variant, source: VariantSource { path, draft } }
+    };
+    let loads = models.into_iter().map(load).collect();
+    match drafts.first() {
+        Some(ModelSource { model, variant, .. }) => {
+            bail!("--draft {model}@{variant} is for no variant, expected one that --model names")
+        }
+        None => Ok(loads),
+    }
+}
+
+fn sources(flag: &str, texts: &[String]) -> Result<Vec<ModelSource>> {
+    let sources = texts.iter().map(|text| ModelSource::parse(flag, text)).collect::<Result<Vec<_>>>()?;
     let mut seen = BTreeSet::new();
     for source in &sources {
         if !seen.insert((&source.model, &source.variant)) {
-            bail!("--model {}@{} is given twice, expected each variant once", source.model, source.variant);
+            bail!("{flag} {}@{} is given twice, expected each variant once", source.model, source.variant);
         }
     }
     Ok(sources)
@@ -306,13 +345,24 @@ mod tests {
 
     #[test]
     fn models_are_named_with_or_without_a_variant() {
-        let source = ModelSource::parse("m=/a=b").unwrap();
+        let source = ModelSource::parse("--model", "m=/a=b").unwrap();
         assert_eq!((source.variant.as_str(), source.path.as_path()), (DEFAULT_VARIANT, Path::new("/a=b")));
-        assert_eq!(ModelSource::parse("m@v=p").unwrap().variant, "v");
+        assert_eq!(ModelSource::parse("--model", "m@v=p").unwrap().variant, "v");
         for wrong in ["m", "m=", "=p", "m@=p", "a b=p"] {
-            assert!(ModelSource::parse(wrong).is_err(), "{wrong}");
+            assert!(ModelSource::parse("--model", wrong).is_err(), "{wrong}");
         }
-        assert!(sources(&["m=a".into(), "m@original=b".into()]).is_err());
+        assert!(loads(&["m=a".into(), "m@original=b".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn drafts_are_for_variants_that_are_served() {
+        let models = ["m@15b=b".to_owned(), "m=a".to_owned()];
+        let with_drafts = loads(&models, &["m=b".to_owned()]).unwrap();
+        let drafts: Vec<_> = with_drafts.iter().map(|load| load.source.draft.as_deref()).collect();
+        assert_eq!(drafts, [None, Some(Path::new("b"))]);
+        let error = loads(&models, &["m@12b=b".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "--draft m@12b is for no variant, expected one that --model names");
+        assert!(loads(&models, &["m=b".to_owned(), "m@original=c".to_owned()]).is_err());
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl<'a> CacheBudget<'a> {
         Self { config, model, block_bytes: bytes(false), window_bytes: bytes(true) }
     }
 
+    /// Bytes of one token's keys and values over all layers.
+    pub(crate) fn token_bytes(&self) -> u64 {
+        (self.block_bytes + self.window_bytes) / BLOCK_TOKENS as u64
+    }
+
     /// The longest sequence that the budget pays for, in tokens, as far as the model goes.
     pub(crate) fn longest(&self) -> usize {
         let most = self.model.spec().max_positions;

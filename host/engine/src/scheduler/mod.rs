@@ -56,8 +56,15 @@ pub(crate) struct Chunk {
     pub(crate) sequence: usize,
     /// First position.
     pub(crate) start: usize,
-    /// How many tokens.
+    /// How many tokens; those beyond the end of the sequence are of its guess.
     pub(crate) tokens: usize,
+}
+
+impl Chunk {
+    /// The position after the last.
+    pub(crate) fn end(&self) -> usize {
+        self.start + self.tokens
+    }
 }
 
 /// What is left for a step that is being planned.
@@ -121,7 +128,7 @@ impl Scheduler {
         };
         let is_scored = sequence.scores_prompt();
         let rows = if is_scored { budget.scored_rows } else { usize::MAX };
-        let wanted = sequence.pending().min(budget.tokens).min(rows);
+        let wanted = (sequence.pending() + sequence.guess.len()).min(budget.tokens).min(rows);
         let Some((index, tokens)) = self.room_for(arrival, wanted, budget, plan) else {
             return;
         };

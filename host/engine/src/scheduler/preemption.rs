@@ -40,6 +40,7 @@ impl Scheduler {
         }
         self.cache.release(&mut sequence.blocks);
         sequence.computed = 0;
+        sequence.guess.clear();
         plan.preemptions += 1;
         self.waiting.push(sequence);
     }

@@ -23,14 +23,17 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
 });
 
 struct Simulation {
+    limits: Limits,
     scheduler: Scheduler,
     streams: Vec<EventStream>,
 }
 
 impl Simulation {
     fn new(max_sequences: usize, max_step_tokens: usize, blocks: usize) -> Self {
-        let limits = Limits { max_sequences, max_step_tokens, ..Limits::of_blocks(blocks, 0, None) };
-        Self { scheduler: Scheduler::new(&limits), streams: Vec::new() }
+        let max_model_len = CONTEXT;
+        let limits =
+            Limits { max_sequences, max_step_tokens, max_model_len, ..Limits::of_blocks(blocks, 0, None) };
+        Self { scheduler: Scheduler::new(&limits), limits, streams: Vec::new() }
     }
 
     /// A request whose prompt nobody shares, unless `first` is the same. It is known by its number.
@@ -40,7 +43,7 @@ impl Simulation {
             GenerateRequest::new(tokens, Some(output), SamplingParams::greedy(), Vec::new()).unwrap();
         let request = request.with_flow(flow.into()).with_priority(priority).ignoring_end();
         let (sender, stream) = unbounded_channel();
-        self.scheduler.enqueue(Sequence::new(request, CONTEXT, &TOKENIZER, sender));
+        self.scheduler.enqueue(Sequence::new(request, &self.limits, &TOKENIZER, sender));
         self.streams.push(stream);
         self.streams.len() - 1
     }

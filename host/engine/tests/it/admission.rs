@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use espalier_engine::{Engine, EngineConfig, EngineError, Silent};
+use espalier_engine::{Engine, EngineConfig, EngineError, EngineModels, Silent};
 use espalier_kernels::CacheFormat;
 
 use crate::fixture::{collect, config, engine, model, prompt, sampled, sliding_model};
@@ -51,8 +51,8 @@ fn a_context_that_exceeds_the_budget_is_refused_with_both_figures() {
     let (model, tokenizer) = model();
     let start = |kv_format| {
         let config = EngineConfig { kv_bytes: 1 << 16, kv_format, ..config() };
-        let (model, tokenizer) = (model.clone(), tokenizer.clone());
-        Engine::start("tiny", model, tokenizer, &config, Arc::new(Silent))
+        let models = EngineModels { model: model.clone(), tokenizer: tokenizer.clone(), draft: None };
+        Engine::start("tiny", models, &config, Arc::new(Silent))
     };
     let engine = start(CacheFormat::F16).unwrap();
     assert!(engine.kv_bytes() <= 1 << 16);
@@ -66,7 +66,8 @@ fn a_budget_is_never_exceeded_and_holds_one_sequence_whatever_it_is() {
         let start = |kv_bytes| {
             let config = EngineConfig { kv_bytes, ..config() };
             let (model, tokenizer) = loaded.clone();
-            Engine::start("tiny", model, tokenizer, &config, Arc::new(Silent))
+            let models = EngineModels { model, tokenizer, draft: None };
+            Engine::start("tiny", models, &config, Arc::new(Silent))
         };
         let Err(EngineError::CacheTooSmall { needed, .. }) = start(1) else {
             panic!("a cache of one byte was accepted")

@@ -1,13 +1,12 @@
 //! Tiny models with random weights, and short ways to run them.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use espalier_engine::{
-    Engine, EngineConfig, EngineObserver, Event, EventStream, FinishReason, GenerateRequest, Penalties,
-    RequestRecord, SamplingParams, Silent, StepRecord, Usage,
+    Engine, EngineConfig, EngineModels, EngineObserver, Event, EventStream, FinishReason, GenerateRequest,
+    Penalties, RequestRecord, SamplingParams, Silent, StepRecord, Usage, VariantSource,
 };
 use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{Checkpoint, Model, Tokenizer};
@@ -26,17 +25,24 @@ static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
         "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true
     }))
     .unwrap();
-    synthesize(&llama, &directory.path().join("tiny"), 1).unwrap();
     let gpt_oss = SynthShape::default().with("model_type", "gpt_oss").with("num_hidden_layers", 2);
-    synthesize(&gpt_oss.with("sliding_window", 40), &directory.path().join("sliding"), 1).unwrap();
+    let sliding = gpt_oss.with("sliding_window", 40);
+    for (shape, name, seed) in [
+        (&llama, "tiny", 1),
+        (&llama, "tiny-other", 2),
+        (&sliding, "sliding", 1),
+        (&sliding, "sliding-other", 2),
+    ] {
+        synthesize(shape, &directory.path().join(name), seed).unwrap();
+    }
     directory
 });
 
 pub(crate) type Loaded = (Arc<Model>, Arc<Tokenizer>);
 
-/// The model's directory.
-pub(crate) fn path() -> PathBuf {
-    DIRECTORY.path().join("tiny")
+/// Where the model is.
+pub(crate) fn source() -> VariantSource {
+    VariantSource::new(DIRECTORY.path().join("tiny"))
 }
 
 fn load(name: &str) -> Loaded {
@@ -57,6 +63,14 @@ pub(crate) fn sliding_model() -> Loaded {
     LOADED.clone()
 }
 
+/// The same shape with other weights.
+pub(crate) fn other_weights(loaded: &Loaded) -> Arc<Model> {
+    static OTHERS: LazyLock<[Arc<Model>; 2]> =
+        LazyLock::new(|| ["tiny-other", "sliding-other"].map(|name| load(name).0));
+    let [tiny, sliding] = &*OTHERS;
+    Arc::clone(if Arc::ptr_eq(&loaded.0, &model().0) { tiny } else { sliding })
+}
+
 /// Small limits on the exact path.
 pub(crate) fn config() -> EngineConfig {
     EngineConfig {
@@ -66,6 +80,7 @@ pub(crate) fn config() -> EngineConfig {
         kv_format: CacheFormat::default(),
         max_model_len: Some(256),
         prefix_cache: true,
+        speculative_tokens: 0,
         queue_limit: 64,
         precision: Precision::Exact,
     }
@@ -74,7 +89,7 @@ pub(crate) fn config() -> EngineConfig {
 /// An engine with `config`.
 pub(crate) fn engine(config: &EngineConfig) -> Engine {
     let (model, tokenizer) = model();
-    Engine::start("tiny", model, tokenizer, config, Arc::new(Silent)).unwrap()
+    Engine::start("tiny", EngineModels { model, tokenizer, draft: None }, config, Arc::new(Silent)).unwrap()
 }
 
 /// What the steps of an engine came to.
@@ -86,6 +101,9 @@ pub(crate) struct Counts {
     pub(crate) recomputed_tokens: AtomicUsize,
     pub(crate) prefix_hits: AtomicUsize,
     pub(crate) preemptions: AtomicUsize,
+    pub(crate) steps: AtomicUsize,
+    pub(crate) guessed_tokens: AtomicUsize,
+    pub(crate) right_tokens: AtomicUsize,
 }
 
 impl EngineObserver for Counts {
@@ -100,6 +118,9 @@ impl EngineObserver for Counts {
             (&self.recomputed_tokens, record.recomputed_tokens),
             (&self.prefix_hits, record.prefix_hits),
             (&self.preemptions, record.preemptions),
+            (&self.steps, 1),
+            (&self.guessed_tokens, record.guessed_tokens),
+            (&self.right_tokens, record.right_tokens),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
         }
@@ -107,9 +128,19 @@ impl EngineObserver for Counts {
 }
 
 /// An engine of `model`, and what counts its steps.
-pub(crate) fn counted((model, tokenizer): Loaded, config: &EngineConfig) -> (Engine, Arc<Counts>) {
+pub(crate) fn counted(loaded: Loaded, config: &EngineConfig) -> (Engine, Arc<Counts>) {
+    start(loaded, None, config)
+}
+
+/// The same with a draft.
+pub(crate) fn start(
+    (model, tokenizer): Loaded,
+    draft: Option<Arc<Model>>,
+    config: &EngineConfig,
+) -> (Engine, Arc<Counts>) {
     let counts = Arc::<Counts>::default();
-    (Engine::start("tiny", model, tokenizer, config, counts.clone()).unwrap(), counts)
+    let models = EngineModels { model, tokenizer, draft };
+    (Engine::start("tiny", models, config, counts.clone()).unwrap(), counts)
 }
 
 /// A prompt of `length` tokens that differs by `seed`.

@@ -10,4 +10,5 @@ mod prefix_cache;
 mod registry;
 mod scheduling;
 mod soak;
+mod speculation;
 mod stopping;

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, StatusCode};
-use espalier_engine::Generation;
+use espalier_engine::{Generation, VariantSource};
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
@@ -41,7 +41,7 @@ pub async fn list(State(application): State<Arc<Application>>) -> Json<Value> {
     Json(json!({"models": models, "not_loaded": application.variants().not_loaded()}))
 }
 
-/// `POST /admin/v1/models`: `{model, variant?, path}`. Answers when the variant serves.
+/// `POST /admin/v1/models`: `{model, variant?, path, draft?}`. Answers when the variant serves.
 pub async fn load(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
@@ -53,11 +53,13 @@ pub async fn load(
     let path = PathBuf::from(
         fields.required_string("path", "the path of an HF directory or a GGUF file on the server")?,
     );
-    fields.finish(&["model", "variant", "path"])?;
+    let draft = fields.string("draft")?.map(PathBuf::from);
+    fields.finish(&["model", "variant", "path", "draft"])?;
+    let source = VariantSource { path, draft };
     application
         .clone()
         .blocking(move || {
-            let generation = application.variants().load(&model, &variant, &path)?;
+            let generation = application.variants().load(&model, &variant, &source)?;
             Ok((StatusCode::CREATED, Json(variant_json(&application, &generation))))
         })
         .await
@@ -90,6 +92,7 @@ fn variant_json(application: &Application, generation: &Generation) -> Value {
         "variant": id.variant,
         "generation": id.number,
         "path": generation.path(),
+        "draft": generation.source().draft,
         "loaded": loaded.as_secs(),
         "parameters": spec.parameters(),
         "weight_bytes": model.weight_bytes(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use espalier_components::Deployments;
-use espalier_engine::Registry;
+use espalier_engine::{Registry, VariantSource};
 use espalier_evaluation::{AgreementRequest, EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_model::Checkpoint;
 use espalier_pruning::{
@@ -57,7 +57,7 @@ impl Runner {
         let model = ModelSource::Loaded(generation.model());
         let plan = prune(&checkpoint, &model, &policy, &request, &job.out, progress)?;
         let loaded = match &job.load_as {
-            Some(variant) => Some(self.variants.load(&job.model, variant, &job.out)?),
+            Some(variant) => Some(self.variants.load(&job.model, variant, &VariantSource::new(&job.out))?),
             None => None,
         };
         Ok(json!({

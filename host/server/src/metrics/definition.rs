@@ -95,6 +95,12 @@ metrics! {
         "Tokens computed again for sequences that had been preempted.";
     PREEMPTIONS = "espalier_preemptions_total", Kind::Counter, GENERATION,
         "Times that a sequence gave up its blocks to others and went back to the queue.";
+    GUESSES = "espalier_speculative_guesses_total", Kind::Counter, GENERATION,
+        "Times that the next tokens of a sequence were guessed and checked.";
+    GUESSED_TOKENS = "espalier_speculative_tokens_total", Kind::Counter, GENERATION,
+        "Guessed tokens that were checked.";
+    RIGHT_TOKENS = "espalier_speculative_accepted_tokens_total", Kind::Counter, GENERATION,
+        "Guessed tokens that were right.";
     GENERATION_TOKENS = "espalier_generation_tokens_total", Kind::Counter, GENERATION, "Tokens generated.";
     RUNNING = "espalier_requests_running", Kind::Gauge, GENERATION, "Sequences in the batch.";
     WAITING = "espalier_requests_waiting", Kind::Gauge, GENERATION, "Sequences that wait for a place in the batch.";
@@ -133,6 +139,11 @@ metrics! {
         "Prefix cache hits, in terms of number of cached tokens.";
     VLLM_PREEMPTIONS = "vllm:num_preemptions_total", Kind::Counter, VLLM,
         "Cumulative number of preemption from the engine.";
+    VLLM_DRAFTS = "vllm:spec_decode_num_drafts_total", Kind::Counter, VLLM, "Number of spec decoding drafts.";
+    VLLM_DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total", Kind::Counter, VLLM,
+        "Number of draft tokens.";
+    VLLM_ACCEPTED_TOKENS = "vllm:spec_decode_num_accepted_tokens_total", Kind::Counter, VLLM,
+        "Number of accepted tokens.";
     VLLM_GENERATION_TOKENS = "vllm:generation_tokens_total", Kind::Counter, VLLM,
         "Number of generation tokens processed.";
     VLLM_SUCCESS = "vllm:request_success_total", Kind::Counter, VLLM_FINISHED,

@@ -23,6 +23,9 @@ pub(super) struct Engines {
     cached_tokens: IntCounterVec,
     recomputed_tokens: IntCounterVec,
     preemptions: Both<IntCounterVec>,
+    guesses: Both<IntCounterVec>,
+    guessed_tokens: Both<IntCounterVec>,
+    right_tokens: Both<IntCounterVec>,
     vllm_prefix_queries: IntCounterVec,
     vllm_prefix_hits: IntCounterVec,
     generation_tokens: Both<IntCounterVec>,
@@ -114,6 +117,9 @@ impl Engines {
             cached_tokens: build.counter(&d::CACHED_TOKENS)?,
             recomputed_tokens: build.counter(&d::RECOMPUTED_TOKENS)?,
             preemptions: counters(&d::PREEMPTIONS, &d::VLLM_PREEMPTIONS)?,
+            guesses: counters(&d::GUESSES, &d::VLLM_DRAFTS)?,
+            guessed_tokens: counters(&d::GUESSED_TOKENS, &d::VLLM_DRAFT_TOKENS)?,
+            right_tokens: counters(&d::RIGHT_TOKENS, &d::VLLM_ACCEPTED_TOKENS)?,
             vllm_prefix_queries: build.counter(&d::VLLM_PREFIX_QUERIES)?,
             vllm_prefix_hits: build.counter(&d::VLLM_PREFIX_HITS)?,
             generation_tokens: counters(&d::GENERATION_TOKENS, &d::VLLM_GENERATION_TOKENS)?,
@@ -154,6 +160,9 @@ impl Engines {
             cached_tokens: self.cached_tokens.with_label_values(&ours),
             recomputed_tokens: self.recomputed_tokens.with_label_values(&ours),
             preemptions: self.preemptions.series(&ours, &theirs),
+            guesses: self.guesses.series(&ours, &theirs),
+            guessed_tokens: self.guessed_tokens.series(&ours, &theirs),
+            right_tokens: self.right_tokens.series(&ours, &theirs),
             prefix_queries: self.vllm_prefix_queries.with_label_values(&theirs),
             prefix_hits: self.vllm_prefix_hits.with_label_values(&theirs),
             generation_tokens: self.generation_tokens.series(&ours, &theirs),
@@ -184,6 +193,9 @@ pub struct GenerationObserver {
     cached_tokens: IntCounter,
     recomputed_tokens: IntCounter,
     preemptions: Both<IntCounter>,
+    guesses: Both<IntCounter>,
+    guessed_tokens: Both<IntCounter>,
+    right_tokens: Both<IntCounter>,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
     generation_tokens: Both<IntCounter>,
@@ -241,6 +253,9 @@ impl EngineObserver for GenerationObserver {
         self.cached_tokens.inc_by(record.prefix_hits as u64);
         self.recomputed_tokens.inc_by(record.recomputed_tokens as u64);
         self.preemptions.add(record.preemptions);
+        self.guesses.add(record.guesses);
+        self.guessed_tokens.add(record.guessed_tokens);
+        self.right_tokens.add(record.right_tokens);
         self.prefix_queries.inc_by(record.prefix_queries as u64);
         self.prefix_hits.inc_by(record.prefix_hits as u64);
         self.step.observe(record.duration.as_secs_f64());

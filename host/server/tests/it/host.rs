@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use espalier_engine::EngineConfig;
+use espalier_engine::{EngineConfig, VariantSource};
 use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{SynthShape, synthesize};
 use espalier_server::{Addresses, Application, Server};
@@ -47,6 +47,7 @@ impl Default for Setup {
                 kv_format: CacheFormat::default(),
                 max_model_len: Some(CONTEXT),
                 prefix_cache: true,
+                speculative_tokens: 0,
                 queue_limit: 16,
                 precision: Precision::Exact,
             },
@@ -120,7 +121,9 @@ impl Host {
         let state = folder.path().join("state");
         let application = Application::open(&state, Cpu::new(1).unwrap(), setup.config).unwrap();
         for (model, variant) in &setup.models {
-            application.load(model, variant, &weights(folder.path(), model, variant)).unwrap();
+            application
+                .load(model, variant, &VariantSource::new(weights(folder.path(), model, variant)))
+                .unwrap();
         }
         application.restore().unwrap();
         let any = "127.0.0.1:0".parse().unwrap();

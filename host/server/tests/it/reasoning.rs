@@ -1,5 +1,6 @@
 //! gpt-oss over the API: thoughts, calls and answers of a tiny model with random weights, which writes anything.
 
+use espalier_engine::VariantSource;
 use espalier_model::{SynthShape, synthesize};
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ fn host() -> Host {
     });
     let path = host.path("oss");
     synthesize(&SynthShape::from_json(&shape.to_string()).unwrap(), &path, 3).unwrap();
-    host.application.load(OSS, "original", &path).unwrap();
+    host.application.load(OSS, "original", &VariantSource::new(path)).unwrap();
     host
 }
 

@@ -36,6 +36,22 @@ fn variants(model: &Value) -> (&str, Vec<&str>) {
 }
 
 #[test]
+fn a_variant_comes_back_with_its_draft() {
+    let host = Host::start();
+    let weights = host.weights(MODEL, "original");
+    let body = json!({"model": MODEL, "variant": "drafted", "path": weights, "draft": weights});
+    host.post(MODELS, &body).success();
+    let host = host.restart(Setup::default());
+    let drafted = host.get(MODELS).success()["models"][0]["variants"][1].clone();
+    assert_eq!((&drafted["variant"], &drafted["draft"]), (&json!("drafted"), &json!(weights)));
+    let answer = |variant: &str| {
+        let body = json!({"model": format!("{MODEL}@{variant}"), "prompt": "four", "max_tokens": 40, "temperature": 0});
+        host.post("/v1/completions", &body).success()["choices"].clone()
+    };
+    assert_eq!(answer("drafted"), answer("original"));
+}
+
+#[test]
 fn the_command_line_wins_over_a_record() {
     let host =
         Host::with(Setup { models: vec![(MODEL, "original"), ("other", "original")], ..Setup::default() });

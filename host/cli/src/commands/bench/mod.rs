@@ -1,12 +1,13 @@
 //! `espalier bench`: speed of the parts, each measured alone.
 //!
 //! Every bench warms up once, then repeats and reports the median, so that two programs can be compared in turn on a
-//! noisy machine. Tokens are fixed: speed does not depend on which they are.
+//! noisy machine. Tokens are fixed where speed does not depend on which they are.
 
 mod decode;
 mod footprint;
 mod measure;
 mod prefill;
+mod speculation;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Decode(decode::Args),
     /// A prompt in one go, with the logits of its last token.
     Prefill(prefill::Args),
+    /// Decoding with tokens guessed ahead beside decoding without.
+    Speculation(speculation::Args),
     /// Bytes on disk and in memory, seconds to load, speed of prefill and decode, in one run.
     Footprint(footprint::Args),
 }
@@ -27,6 +30,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Decode(args) => decode::run(args),
         Bench::Prefill(args) => prefill::run(args),
+        Bench::Speculation(args) => speculation::run(args),
         Bench::Footprint(args) => footprint::run(args),
     }
 }
