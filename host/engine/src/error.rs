@@ -18,6 +18,18 @@ pub enum EngineError {
         /// The accepted range in words.
         expected: &'static str,
     },
+    /// A grammar that can't be compiled, or not within its limits.
+    #[error("the grammar is refused: {reason}")]
+    GrammarRefused {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A vocabulary that texts can't be constrained with.
+    #[error("the vocabulary can't be made a prefix tree: {reason}")]
+    Vocabulary {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A prompt that leaves no room for even one new token.
     #[error("the prompt has {found} tokens, expected fewer than {limit}, the context length of this model")]
     PromptTooLong {
@@ -106,6 +118,8 @@ impl EngineError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::GrammarRefused { .. } => "grammar_refused",
+            Self::Vocabulary { .. } => "vocabulary",
             Self::PromptTooLong { .. } => "context_length_exceeded",
             Self::EmptyPrompt => "empty_prompt",
             Self::QueueFull { .. } => "overloaded",

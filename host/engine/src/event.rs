@@ -34,6 +34,8 @@ pub enum Event {
         /// What it took.
         usage: Usage,
     },
+    /// The request's constraint went beyond its limits, and why; nothing follows.
+    GrammarTooComplex(String),
     /// The forward pass failed; nothing follows.
     Failed(String),
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use espalier_kernels::Cpu;
 use espalier_model::{ChatFormat, Checkpoint, Model, Tokenizer};
 
 use crate::config::EngineConfig;
+use crate::constraint::{Constraint, ConstraintCompiler, Grammar};
 use crate::engine::{Engine, EngineModels};
 use crate::error::EngineError;
 use crate::observer::EngineObserver;
@@ -55,6 +56,8 @@ pub struct Generation {
     tokenizer: Arc<Tokenizer>,
     chat_format: Option<ChatFormat>,
     engine: Engine,
+    /// Made for the first grammar.
+    grammars: OnceLock<ConstraintCompiler>,
 }
 
 impl Generation {
@@ -84,6 +87,7 @@ impl Generation {
             tokenizer,
             chat_format,
             engine,
+            grammars: OnceLock::new(),
         })
     }
 
@@ -120,6 +124,22 @@ impl Generation {
     /// How it wants conversations written, if the checkpoint says so.
     pub fn chat_format(&self) -> Option<&ChatFormat> {
         self.chat_format.as_ref()
+    }
+
+    /// Compiles a grammar for its vocabulary. The first one takes longer: the vocabulary is made a prefix tree for it.
+    ///
+    /// # Errors
+    /// A grammar that isn't one or that goes beyond the limits; a vocabulary that texts can't be constrained with.
+    pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint, EngineError> {
+        let compiler = match self.grammars.get() {
+            Some(compiler) => compiler,
+            None => {
+                let spec = self.model.spec();
+                let compiler = ConstraintCompiler::new(&self.tokenizer, spec.vocab_size, &spec.eos)?;
+                self.grammars.get_or_init(|| compiler)
+            }
+        };
+        compiler.compile(grammar)
     }
 
     /// The engine that runs it.

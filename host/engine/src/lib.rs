@@ -11,6 +11,7 @@
 
 mod cache;
 mod config;
+mod constraint;
 mod engine;
 mod error;
 mod event;
@@ -30,6 +31,7 @@ mod turnover;
 mod worker;
 
 pub use config::{DRAFT_TOKENS, EngineConfig};
+pub use constraint::{Constraint, ConstraintCompiler, Grammar, Notation};
 pub use engine::{Engine, EngineModels, EngineStatus};
 pub use error::EngineError;
 pub use event::{Event, EventStream, FinishReason, Usage};

@@ -1,10 +1,21 @@
-//! Changes logits by what a request wants: a bias for named tokens, and penalties for tokens that were there before.
+//! Changes logits by what a request wants: a bias for named tokens, and penalties for tokens that were there before; and
+//! rules out what may not be drawn.
 //!
 //! The order is vLLM's: the bias first, then the repetition penalty, then those of frequency and presence.
 
 use std::collections::HashMap;
 
+use crate::constraint::AllowedTokens;
 use crate::sampling_params::{Penalties, SamplingParams};
+
+/// Which tokens may be drawn.
+#[derive(Clone, Copy)]
+pub(crate) enum Eligible<'a> {
+    /// All but these.
+    AllBut(&'a [u32]),
+    /// Those that a constraint allows, of which there is at least one.
+    Only(&'a AllowedTokens),
+}
 
 /// One sequence's bias and penalties, with what it has said so far.
 pub(crate) struct LogitAdjustment {
@@ -26,10 +37,11 @@ impl LogitAdjustment {
         Self { bias: params.logit_bias().to_vec(), penalties, occurrences, adjusted: Vec::new() }
     }
 
-    /// The adjusted `logits` `[vocab_size]`, with which no `forbidden` token can be drawn; the given ones where there is
-    /// nothing to change.
-    pub(crate) fn apply<'a>(&'a mut self, logits: &'a [f32], forbidden: &[u32]) -> &'a [f32] {
-        if self.bias.is_empty() && self.occurrences.is_empty() && forbidden.is_empty() {
+    /// The adjusted `logits` `[vocab_size]`, with which nothing but `eligible` tokens can be drawn; the given ones where
+    /// there is nothing to change.
+    pub(crate) fn apply<'a>(&'a mut self, logits: &'a [f32], eligible: Eligible<'_>) -> &'a [f32] {
+        let all_eligible = matches!(eligible, Eligible::AllBut([]));
+        if self.bias.is_empty() && self.occurrences.is_empty() && all_eligible {
             return logits;
         }
         self.adjusted.clear();
@@ -48,9 +60,19 @@ impl LogitAdjustment {
                 *logit -= presence;
             }
         }
-        for &token in forbidden {
-            if let Some(logit) = self.adjusted.get_mut(token as usize) {
-                *logit = f32::NEG_INFINITY;
+        match eligible {
+            Eligible::AllBut(forbidden) => {
+                for &token in forbidden {
+                    if let Some(logit) = self.adjusted.get_mut(token as usize) {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            Eligible::Only(allowed) => {
+                for (token, logit) in (0..).zip(&mut self.adjusted) {
+                    // An allowed token stays above the others, whatever its logit.
+                    *logit = if allowed.contains(token) { logit.max(f32::MIN) } else { f32::NEG_INFINITY };
+                }
             }
         }
         &self.adjusted
@@ -73,7 +95,7 @@ mod tests {
         for &token in completion {
             adjustment.note(token);
         }
-        adjustment.apply(logits, &[]).to_vec()
+        adjustment.apply(logits, Eligible::AllBut(&[])).to_vec()
     }
 
     #[test]
@@ -81,7 +103,7 @@ mod tests {
         let mut adjustment = LogitAdjustment::new(&SamplingParams::greedy(), &[1]);
         adjustment.note(1);
         let logits = [1.0, 2.0];
-        assert!(std::ptr::eq(adjustment.apply(&logits, &[]), &raw const logits[..]));
+        assert!(std::ptr::eq(adjustment.apply(&logits, Eligible::AllBut(&[])), &raw const logits[..]));
     }
 
     #[test]
@@ -102,8 +124,12 @@ mod tests {
     fn no_bias_brings_back_what_is_forbidden() {
         let params = SamplingParams::greedy().with_logit_bias(vec![(0, 100.0)]).unwrap();
         let mut adjustment = LogitAdjustment::new(&params, &[]);
-        assert_eq!(adjustment.apply(&[1.0, 2.0], &[0, 9]), [f32::NEG_INFINITY, 2.0]);
-        assert_eq!(adjustment.apply(&[1.0, 2.0], &[]), [101.0, 2.0]);
+        assert_eq!(adjustment.apply(&[1.0, 2.0], Eligible::AllBut(&[0, 9])), [f32::NEG_INFINITY, 2.0]);
+        assert_eq!(adjustment.apply(&[1.0, 2.0], Eligible::AllBut(&[])), [101.0, 2.0]);
+        let allowed = AllowedTokens::of(2, &[1]);
+        assert_eq!(adjustment.apply(&[1.0, 2.0], Eligible::Only(&allowed)), [f32::NEG_INFINITY, 2.0]);
+        let impossible = [1.0, f32::NEG_INFINITY];
+        assert_eq!(adjustment.apply(&impossible, Eligible::Only(&allowed)), [f32::NEG_INFINITY, f32::MIN]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::constraint::Constraint;
 use crate::error::EngineError;
 use crate::logprobs::MAX_TOP_LOGPROBS;
 use crate::sampling_params::SamplingParams;
@@ -41,6 +42,7 @@ pub struct GenerateRequest {
     pub(crate) ignores_end: bool,
     pub(crate) logprobs: Option<usize>,
     pub(crate) prompt_logprobs: bool,
+    pub(crate) constraint: Option<Constraint>,
     pub(crate) satisfied: Satisfied,
     pub(crate) priority: i64,
     pub(crate) flow: Flow,
@@ -48,11 +50,12 @@ pub struct GenerateRequest {
 }
 
 impl GenerateRequest {
-    /// `max_tokens` `None` runs to the end of the context. The prompt's length is checked against the context when the
+    /// `max_tokens` `None` runs to the end of the context; 0 generates nothing, which is for a prompt
+    /// [whose log-probabilities](GenerateRequest::with_prompt_logprobs) are wanted. The prompt's length is checked against the context when the
     /// request is submitted, since only the engine knows it.
     ///
     /// # Errors
-    /// An empty prompt, `max_tokens` 0, more than [`MAX_STOP_STRINGS`] stop strings or an empty one.
+    /// An empty prompt, more than [`MAX_STOP_STRINGS`] stop strings or an empty one.
     pub fn new(
         prompt: Vec<u32>,
         max_tokens: Option<usize>,
@@ -61,13 +64,6 @@ impl GenerateRequest {
     ) -> Result<Self, EngineError> {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
-        }
-        if max_tokens == Some(0) {
-            return Err(EngineError::InvalidParameter {
-                field: "max_tokens",
-                found: "0".to_owned(),
-                expected: "at least 1",
-            });
         }
         if stop.len() > MAX_STOP_STRINGS {
             return Err(EngineError::InvalidParameter {
@@ -94,6 +90,7 @@ impl GenerateRequest {
             ignores_end: false,
             logprobs: None,
             prompt_logprobs: false,
+            constraint: None,
             satisfied,
             priority: 0,
             flow: None,
@@ -168,6 +165,15 @@ impl GenerateRequest {
     #[must_use]
     pub fn with_cache_salt(self, salt: Arc<str>) -> Self {
         Self { cache_salt: Some(salt), ..self }
+    }
+
+    /// The same request, whose completion is kept to a grammar. End tokens are sampled just where the text may end, and
+    /// the request stops by itself where nothing else can follow, whatever its least number of tokens. Where end tokens
+    /// end nothing, none is sampled. A stop string or the greatest number of tokens may end the text before the grammar
+    /// does.
+    #[must_use]
+    pub fn with_constraint(self, constraint: Constraint) -> Self {
+        Self { constraint: Some(constraint), ..self }
     }
 
     /// What its reader may set before it drops the stream.

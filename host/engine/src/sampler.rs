@@ -3,8 +3,9 @@
 //! Guarantees: with a seed the same logits give the same tokens, whatever else is in the batch, since every sequence has
 //! a generator of its own that advances once per sampled token. Ties go to the lower token id.
 //!
-//! The steps are vLLM's, in its order: bias and penalties ([`LogitAdjustment`]), temperature, then `min_p`, `top_k` and
-//! `top_p`, each of what the one before left over.
+//! The steps are vLLM's, in its order: bias and penalties, and what may not be drawn ([`LogitAdjustment`]), temperature,
+//! then `min_p`, `top_k` and `top_p`, each of what the one before left over. So what a constraint rules out takes no part
+//! in the cuts: the others are drawn as if there were no more.
 
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,7 +13,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 
-use crate::logit_adjustment::LogitAdjustment;
+use crate::logit_adjustment::{Eligible, LogitAdjustment};
 use crate::sampling_params::SamplingParams;
 
 /// Candidates that the nucleus is looked for in first; it grows where they don't reach the mass.
@@ -35,15 +36,15 @@ impl Sampler {
         Self { params, adjustment, generator: Pcg64Mcg::seed_from_u64(seed), candidates: Vec::new() }
     }
 
-    /// The next token for `logits` `[vocab_size]`, none of those that are `forbidden`.
-    pub(crate) fn sample(&mut self, logits: &[f32], forbidden: &[u32]) -> u32 {
-        let token = self.draw(logits, forbidden);
+    /// The next token for `logits` `[vocab_size]`, one of those that are `eligible`.
+    pub(crate) fn sample(&mut self, logits: &[f32], eligible: Eligible<'_>) -> u32 {
+        let token = self.draw(logits, eligible);
         self.adjustment.note(token);
         token
     }
 
-    fn draw(&mut self, logits: &[f32], forbidden: &[u32]) -> u32 {
-        let logits = self.adjustment.apply(logits, forbidden);
+    fn draw(&mut self, logits: &[f32], eligible: Eligible<'_>) -> u32 {
+        let logits = self.adjustment.apply(logits, eligible);
         let (best, maximum) = argmax(logits);
         if self.params.temperature() == 0.0 {
             return best;
@@ -129,7 +130,10 @@ pub(crate) fn argmax(logits: &[f32]) -> (u32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::constraint::AllowedTokens;
     use crate::sampling_params::Penalties;
+
+    const ALL: Eligible<'_> = Eligible::AllBut(&[]);
 
     fn params(temperature: f32, top_p: f32, seed: u64) -> SamplingParams {
         SamplingParams::new(temperature, top_p, Some(seed)).unwrap()
@@ -142,12 +146,22 @@ mod tests {
     /// Draws for `probabilities` and compares how often each token comes with `expected` shares.
     #[track_caller]
     fn assert_shares(params: SamplingParams, probabilities: &[f32], expected: &[f64]) {
+        assert_eligible_shares(params, probabilities, ALL, expected);
+    }
+
+    #[track_caller]
+    fn assert_eligible_shares(
+        params: SamplingParams,
+        probabilities: &[f32],
+        eligible: Eligible<'_>,
+        expected: &[f64],
+    ) {
         const DRAWS: u32 = 20_000;
         let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
         let mut sampler = Sampler::new(params, &[]);
         let mut counts = vec![0u32; expected.len()];
         for _ in 0..DRAWS {
-            counts[sampler.sample(&logits, &[]) as usize] += 1;
+            counts[sampler.sample(&logits, eligible) as usize] += 1;
         }
         for (count, share) in counts.iter().zip(expected) {
             let expected = share * f64::from(DRAWS);
@@ -157,7 +171,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_maximum() {
-        assert_eq!(sampler(0.0, 1.0, 0).sample(&[0.0, 3.0, 3.0, -1.0], &[]), 1);
+        assert_eq!(sampler(0.0, 1.0, 0).sample(&[0.0, 3.0, 3.0, -1.0], ALL), 1);
     }
 
     #[test]
@@ -198,7 +212,24 @@ mod tests {
         let greedy = SamplingParams::greedy().with_penalties(penalties).unwrap();
         let mut sampler = Sampler::new(greedy, &[0]);
         let logits = [3.0, 2.0, 0.5];
-        assert_eq!([0; 4].map(|_| sampler.sample(&logits, &[])), [0, 1, 0, 0]);
+        assert_eq!([0; 4].map(|_| sampler.sample(&logits, ALL)), [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_allowed_is_drawn_as_if_there_were_no_more() {
+        let probabilities = [0.5, 0.1, 0.2, 0.2];
+        let allowed = AllowedTokens::of(4, &[1, 2, 3]);
+        let only = Eligible::Only(&allowed);
+        assert_eligible_shares(params(1.0, 1.0, 7), &probabilities, only, &[0.0, 0.2, 0.4, 0.4]);
+        // The cuts too are of what is allowed.
+        assert_eligible_shares(
+            params(1.0, 1.0, 7).with_top_k(2),
+            &probabilities,
+            only,
+            &[0.0, 0.0, 0.5, 0.5],
+        );
+        assert_eligible_shares(params(1.0, 0.3, 7), &probabilities, only, &[0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(sampler(0.0, 1.0, 0).sample(&[3.0, 2.0, 1.0, 2.0], only), 1);
     }
 
     #[test]
@@ -206,7 +237,7 @@ mod tests {
         let vocab = 5000;
         let logits: Vec<f32> = (0..vocab).map(|i| -(i as f32) * 1e-4).collect();
         let mut sampler = sampler(1.0, 0.5, 3);
-        let largest = (0..2000).map(|_| sampler.sample(&logits, &[])).max().unwrap();
+        let largest = (0..2000).map(|_| sampler.sample(&logits, ALL)).max().unwrap();
         // Half of the mass of exp(-i·1e-4) over 0..5000 ends near token 2197.
         assert!((2000..2300).contains(&largest), "{largest}");
     }
@@ -216,7 +247,7 @@ mod tests {
         let logits: Vec<f32> = (0..300).map(|i| ((i * 37) % 101) as f32 / 20.0).collect();
         let draw = |seed| {
             let mut sampler = sampler(1.3, 0.9, seed);
-            (0..50).map(|_| sampler.sample(&logits, &[])).collect::<Vec<_>>()
+            (0..50).map(|_| sampler.sample(&logits, ALL)).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
         assert_ne!(draw(5), draw(6));

@@ -8,7 +8,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cache::BlockTables;
 use crate::config::Limits;
+use crate::constraint::{AllowedTokens, Constraint};
 use crate::event::{Event, FinishReason, Usage};
+use crate::logit_adjustment::Eligible;
 use crate::logprobs::TokenLogprobs;
 use crate::observer::{EngineObserver, RequestRecord};
 use crate::request::{GenerateRequest, Satisfied};
@@ -48,6 +50,8 @@ pub(crate) struct Sequence {
     /// Whether tokens without text are reported at once.
     every_token: bool,
     satisfied: Satisfied,
+    /// What the completion is kept to.
+    constraint: Option<Constraint>,
     /// No end token is sampled, and no stop string looked for, in so many tokens of the completion.
     min_tokens: usize,
     /// Whether end tokens end nothing.
@@ -102,6 +106,7 @@ impl Sequence {
             stop: StopMatcher::new(request.stop),
             every_token: request.every_token,
             satisfied: request.satisfied,
+            constraint: request.constraint,
             min_tokens: request.min_tokens,
             ignores_end: request.ignores_end,
             top_logprobs: request.logprobs,
@@ -168,13 +173,31 @@ impl Sequence {
         if let Some(logprobs) = self.prompt_logprobs.take() {
             self.send(Event::Prompt { logprobs });
         }
-        let ends = if self.ignores_end { &[] } else { ends };
+        if self.tokens.len() >= self.max_length {
+            return self.complete(FinishReason::Length);
+        }
         let may_not_end = self.usage().completion_tokens < self.min_tokens;
-        let token = self.sampler.sample(logits, if may_not_end { ends } else { &[] });
+        let allowed = match self.allowed(if may_not_end || self.ignores_end { ends } else { &[] }) {
+            Ok(allowed) => allowed,
+            Err(reason) => return self.leave_grammar(reason),
+        };
+        let ends = if self.ignores_end { &[] } else { ends };
+        let eligible = match &allowed {
+            Some(allowed) if allowed.is_empty() => return self.complete(FinishReason::Stop),
+            Some(allowed) => Eligible::Only(allowed),
+            None if may_not_end => Eligible::AllBut(ends),
+            None => Eligible::AllBut(&[]),
+        };
+        let token = self.sampler.sample(logits, eligible);
         if let Some(top) = self.top_logprobs {
             self.unreported_logprobs.push(TokenLogprobs::of(token, logits, top));
         }
         self.push(token, ends.contains(&token), observer);
+    }
+
+    /// What the constraint allows but for `forbidden` tokens, if there is one.
+    fn allowed(&mut self, forbidden: &[u32]) -> Result<Option<AllowedTokens>, String> {
+        self.constraint.as_mut().map(|constraint| constraint.next(forbidden)).transpose()
     }
 
     /// Takes a sampled token: decides whether it is the last and sends the text that it completes.
@@ -184,6 +207,9 @@ impl Sequence {
         self.observe_token(observer);
         if is_end {
             return self.complete(FinishReason::Stop);
+        }
+        if let Some(Err(reason)) = self.constraint.as_mut().map(|constraint| constraint.take(token)) {
+            return self.leave_grammar(reason);
         }
         let piece = self.text.push(token);
         let matched = if self.usage().completion_tokens <= self.min_tokens {
@@ -199,11 +225,19 @@ impl Sequence {
             }
             Matched::Text(text) => {
                 self.send_text(text);
-                if self.tokens.len() >= self.max_length {
+                if self.constraint.as_ref().is_some_and(Constraint::is_complete) {
+                    self.complete(FinishReason::Stop);
+                } else if self.tokens.len() >= self.max_length {
                     self.complete(FinishReason::Length);
                 }
             }
         }
+    }
+
+    /// Ends the stream where its grammar takes more than its limits.
+    fn leave_grammar(&mut self, reason: String) {
+        self.failed = true;
+        self.send(Event::GrammarTooComplex(reason));
     }
 
     /// Ends the stream with an error.

@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 print(&mut out, parser.finish())?;
                 break;
             }
-            Event::Failed(message) => bail!(message),
+            Event::Failed(message) | Event::GrammarTooComplex(message) => bail!(message),
         }
     }
     if args.ids {

@@ -187,7 +187,7 @@ pub(crate) fn collect(mut stream: EventStream) -> Outcome {
             Event::Text { text: piece, .. } => text.push_str(&piece),
             Event::Prompt { .. } => {}
             Event::Finished { reason, usage } => return Outcome { text, reason, usage },
-            Event::Failed(message) => panic!("{message}"),
+            Event::Failed(message) | Event::GrammarTooComplex(message) => panic!("{message}"),
         }
     }
     panic!("the stream ended without an end event");

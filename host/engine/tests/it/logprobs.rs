@@ -19,7 +19,7 @@ fn read(mut stream: EventStream) -> (Vec<TokenLogprobs>, Vec<TokenLogprobs>, Vec
                 assert_eq!(tokens.len(), usage.completion_tokens);
                 return (of_prompt, of_completion, tokens);
             }
-            Event::Failed(message) => panic!("{message}"),
+            Event::Failed(message) | Event::GrammarTooComplex(message) => panic!("{message}"),
         }
     }
 }

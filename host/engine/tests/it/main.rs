@@ -4,6 +4,7 @@
 mod admission;
 mod batching;
 mod cancellation;
+mod constraints;
 mod fixture;
 mod logprobs;
 mod prefix_cache;

@@ -72,7 +72,7 @@ fn every_token_is_reported_where_that_is_asked_for() {
                 break;
             }
             Event::Prompt { .. } => panic!("nobody asked for that"),
-            Event::Failed(message) => panic!("{message}"),
+            Event::Failed(message) | Event::GrammarTooComplex(message) => panic!("{message}"),
         }
     }
     assert_eq!(text, collect(engine.submit(sampled(prompt(10, 0), 60, 21)).unwrap()).text);

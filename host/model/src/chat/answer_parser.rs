@@ -16,6 +16,15 @@ pub enum AnswerParser {
 }
 
 impl AnswerParser {
+    /// The same for an answer whose text is kept to a form, in which nothing else is to be looked for.
+    #[must_use]
+    pub fn with_literal_content(self) -> Self {
+        match self {
+            Self::Tagged(parser) => Self::Tagged(Box::new(parser.with_literal_content())),
+            other => other,
+        }
+    }
+
     /// Takes what the engine generated: tokens, and the text that they completed, control tokens left out.
     pub fn push(&mut self, text: &str, ids: &[u32]) -> Vec<AnswerEvent> {
         match self {

@@ -19,11 +19,15 @@ pub struct TaggedParser {
     text: TextStream,
     reasoning: bool,
     tools: bool,
+    /// Whether the answer's text has no tags in it.
+    literal: bool,
     place: Place,
     /// Text that may still become a tag, or white space in front of one.
     held: String,
     /// Whether what comes next follows a tag.
     after_tag: bool,
+    /// Whether some of the answer's text has been read.
+    has_content: bool,
     /// Tokens that no event has counted.
     uncounted: usize,
 }
@@ -52,11 +56,31 @@ impl TaggedParser {
             text: TextStream::new(tokenizer, false),
             reasoning,
             tools,
+            literal: false,
             place: if in_reasoning { Place::Reasoning } else { Place::Content },
             held: String::new(),
             after_tag: in_reasoning,
+            has_content: false,
             uncounted: 0,
         }
+    }
+
+    /// The same for an answer that is kept to a form: where its text has begun, what looks like a tag is text.
+    #[must_use]
+    pub fn with_literal_content(self) -> Self {
+        Self { literal: true, ..self }
+    }
+
+    /// Whether thoughts are told from the answer.
+    #[must_use]
+    pub fn reads_reasoning(&self) -> bool {
+        self.reasoning
+    }
+
+    /// Whether what comes next is a thought.
+    #[must_use]
+    pub fn is_in_reasoning(&self) -> bool {
+        self.place == Place::Reasoning
     }
 
     /// Takes the next token. Control and end tokens are left out, unless they are a tag.
@@ -115,13 +139,17 @@ impl TaggedParser {
     /// The first tag in `held` that has a meaning here.
     fn next_tag(&self) -> Option<(usize, &'static str)> {
         let found = self.tags().iter().filter_map(|tag| Some((self.held.find(tag)?, *tag)));
-        found.min_by_key(|(at, _)| *at)
+        let (at, tag) = found.min_by_key(|(at, _)| *at)?;
+        let begins_content = self.held.get(..at).is_some_and(|text| !text.trim_start().is_empty());
+        let is_text = self.literal && self.place == Place::Content && begins_content;
+        (!is_text).then_some((at, tag))
     }
 
     fn tags(&self) -> &'static [&'static str] {
         match (self.place, self.reasoning, self.tools) {
             (Place::Call, ..) => &[END_CALL],
             (Place::Reasoning, ..) => &[END_THINK],
+            (Place::Content, ..) if self.literal && self.has_content => &[],
             (Place::Content, true, true) => &[THINK, END_THINK, CALL],
             (Place::Content, true, false) => &[THINK, END_THINK],
             (Place::Content, false, true) => &[CALL],
@@ -181,6 +209,7 @@ impl TaggedParser {
             return;
         }
         self.after_tag = false;
+        self.has_content |= self.place != Place::Reasoning;
         let part = match self.place {
             Place::Reasoning => AnswerPart::Reasoning(text.to_owned()),
             Place::Content | Place::Call => AnswerPart::Content(text.to_owned()),
