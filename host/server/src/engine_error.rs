@@ -14,6 +14,7 @@ impl From<EngineError> for ApiError {
         let message = error.to_string();
         match error {
             EngineError::InvalidParameter { field, found, expected } => Self::field(field, found, expected),
+            EngineError::GrammarRefused { .. } => Self::new(ErrorKind::InvalidValue, message),
             EngineError::PromptTooLong { found, limit } => {
                 Self::new(ErrorKind::ContextLengthExceeded, message).at("prompt").found(found).expected(limit)
             }
@@ -41,7 +42,7 @@ impl From<EngineError> for ApiError {
             EngineError::InvalidName { what, found } => {
                 Self::new(ErrorKind::InvalidValue, message).at(what).found(found)
             }
-            EngineError::CacheTooSmall { .. } | EngineError::Model(_) => {
+            EngineError::CacheTooSmall { .. } | EngineError::Vocabulary { .. } | EngineError::Model(_) => {
                 Self::new(ErrorKind::Unprocessable, message)
             }
             other => Self::internal("the engine failed", &other),

@@ -64,7 +64,10 @@ fn json_fits_its_schema_and_is_the_same_in_any_company() {
         })
         .collect();
     let together: Vec<Outcome> = streams.into_iter().map(collect).step_by(2).collect();
-    assert_eq!(together, alone);
+    let said = |outcomes: &[Outcome]| -> Vec<_> {
+        outcomes.iter().map(|outcome| (outcome.text.clone(), outcome.reason)).collect()
+    };
+    assert_eq!(said(&together), said(&alone));
 }
 
 #[test]

@@ -7,12 +7,14 @@ use serde_json::Value;
 use crate::api_error::{ApiError, ErrorKind};
 use crate::fields::Fields;
 use crate::model_address::ModelAddress;
+use crate::openai::chat_fields::CHAT_FIELDS;
 use crate::openai::completion_request::{address, max_tokens};
 use crate::openai::message::turns;
-use crate::openai::request_field::{CHAT_FIELDS, names, take_unimplemented};
+use crate::openai::output_constraint::{OutputConstraint, chat_output_constraint};
+use crate::openai::request_field::{names, take_unimplemented};
 use crate::openai::sampling::{Delivery, alternatives, choice_count, delivery, sampling, stop};
 use crate::openai::scheduling::Scheduling;
-use crate::openai::tools::{ToolUse, tool_use};
+use crate::openai::tools::{Requirement, ToolUse, tool_use};
 
 /// A chat request that says only what this server does.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,8 @@ pub struct ChatRequest {
     pub turns: Vec<Turn>,
     /// What the model may call.
     pub tools: ToolUse,
+    /// What the answer's text is kept to.
+    pub constraint: Option<OutputConstraint>,
     /// How long the model should think.
     pub reasoning_effort: Option<ReasoningEffort>,
     /// Most tokens of the answer; `None` is what is left of the context.
@@ -48,6 +52,11 @@ impl ChatRequest {
         let address = address(&mut fields)?;
         let turns = turns(&mut fields)?;
         let tools = tool_use(&mut fields)?;
+        let constraint = chat_output_constraint(&mut fields)?;
+        if let (Some(constraint), true) = (&constraint, tools.requirement != Requirement::Optional) {
+            let message = format!("{}: found beside a call that tool_choice requires", constraint.field);
+            return Err(ApiError::new(ErrorKind::InvalidValue, message).at(constraint.field.clone()));
+        }
         let reasoning_effort = reasoning_effort(&mut fields)?;
         let newer = max_tokens(&mut fields, "max_completion_tokens")?;
         let older = max_tokens(&mut fields, "max_tokens")?;
@@ -63,7 +72,7 @@ impl ChatRequest {
         let sampling = sampling(&mut fields)?;
         let stop = stop(&mut fields)?;
         let delivery = delivery(&mut fields)?;
-        let choices = choice_count(&mut fields)?;
+        let choices = choice_count(&mut fields, "n")?.unwrap_or(1);
         let logprobs = logprobs(&mut fields)?;
         let scheduling = Scheduling::parse(&mut fields)?;
         take_unimplemented(&mut fields, CHAT_FIELDS)?;
@@ -73,6 +82,7 @@ impl ChatRequest {
             address,
             turns,
             tools,
+            constraint,
             reasoning_effort,
             max_tokens,
             sampling,

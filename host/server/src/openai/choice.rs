@@ -2,13 +2,13 @@
 //!
 //! Streamed and whole answers are made of the same pieces, so they say the same.
 
-use std::collections::VecDeque;
-
-use espalier_engine::{Event, FinishReason, Matched, StopMatcher, TokenLogprobs, Usage};
+use espalier_engine::{Event, FinishReason, Matched, StopMatcher, Usage};
 use espalier_model::chat::{AnswerEvent, AnswerParser, AnswerPart, Malformation};
 
+use crate::api_error::{ApiError, ErrorKind};
 use crate::openai::delta::{ChoiceUsage, Delta, Ending, call_id};
 use crate::openai::logprobs::LogprobReader;
+use crate::openai::score_ledger::ScoreLedger;
 use crate::openai::tools::is_function_name;
 
 /// Harmony's namespace of the functions that a request offers.
@@ -27,11 +27,7 @@ pub struct ChoiceReader {
     reasoning: Field,
     content: Field,
     usage: ChoiceUsage,
-    logprobs: Option<LogprobReader>,
-    /// Scores of tokens that no part of the answer has accounted for yet.
-    unclaimed: VecDeque<TokenLogprobs>,
-    /// Scores of tokens of the answer's text that are still to be told.
-    claimed: Vec<TokenLogprobs>,
+    scores: ScoreLedger,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +82,7 @@ impl ChoiceReader {
             reasoning: Field::default(),
             content: Field::default(),
             usage: ChoiceUsage { prompt: prompt_tokens, ..ChoiceUsage::default() },
-            logprobs: None,
-            unclaimed: VecDeque::new(),
-            claimed: Vec::new(),
+            scores: ScoreLedger::default(),
         }
     }
 
@@ -96,7 +90,7 @@ impl ChoiceReader {
     /// parts.
     #[must_use]
     pub fn with_logprobs(self, logprobs: LogprobReader) -> Self {
-        Self { logprobs: Some(logprobs), ..self }
+        Self { scores: ScoreLedger::new(logprobs), ..self }
     }
 
     /// What the prompt says of the answer already.
@@ -106,19 +100,19 @@ impl ChoiceReader {
         deltas
     }
 
-    /// Takes an event of the engine; a failure is its message.
+    /// Takes an event of the engine.
     ///
     /// # Errors
-    /// The engine failed.
-    pub fn take(&mut self, event: Event) -> Result<Vec<Delta>, String> {
+    /// The engine failed, or the request's grammar went beyond its limits.
+    pub fn take(&mut self, event: Event) -> Result<Vec<Delta>, ApiError> {
         let mut deltas = Vec::new();
         match event {
             Event::Prompt { logprobs } => {
-                let logprobs = self.logprobs.as_mut().map(|reader| reader.read_prompt(&logprobs));
-                deltas.push(Delta::Content { text: String::new(), logprobs: logprobs.unwrap_or_default() });
+                let logprobs = self.scores.read_prompt(&logprobs);
+                deltas.push(Delta::Content { text: String::new(), logprobs });
             }
             Event::Text { text, token_ids, logprobs } => {
-                self.unclaimed.extend(logprobs);
+                self.scores.receive(logprobs);
                 let events = self.parser.push(&text, &token_ids);
                 if !self.take_events(events, &mut deltas) {
                     deltas.push(self.ending(FinishReason::Stop, None));
@@ -133,7 +127,11 @@ impl ChoiceReader {
                 }
                 deltas.push(self.ending(if ended { FinishReason::Stop } else { reason }, Some(usage)));
             }
-            Event::Failed(reason) => return Err(reason),
+            Event::GrammarTooComplex(reason) => {
+                let message = format!("the grammar that the answer is kept to is too complex: {reason}");
+                return Err(ApiError::new(ErrorKind::InvalidValue, message));
+            }
+            Event::Failed(reason) => return Err(ApiError::new(ErrorKind::Internal, reason)),
         }
         Ok(deltas)
     }
@@ -146,12 +144,10 @@ impl ChoiceReader {
             if let Some(problem) = problem {
                 tracing::debug!(problem = problem.describe(), "an answer deviates from its format");
             }
-            let scores: Vec<_> = self.unclaimed.drain(..tokens.min(self.unclaimed.len())).collect();
+            let is_text = matches!(part, AnswerPart::Commentary(_) | AnswerPart::Content(_))
+                || matches!(self.parser, AnswerParser::Plain);
+            self.scores.claim(tokens, goes_on && is_text);
             if goes_on {
-                let is_text = matches!(part, AnswerPart::Commentary(_) | AnswerPart::Content(_));
-                if is_text || matches!(self.parser, AnswerParser::Plain) {
-                    self.claimed.extend(scores);
-                }
                 goes_on = self.take_part(tokens, part, problem, deltas);
             }
         }
@@ -207,14 +203,13 @@ impl ChoiceReader {
 
     /// The end of the text: scores without text are told too.
     fn push_last_content(&mut self, text: String, deltas: &mut Vec<Delta>) {
-        if !text.is_empty() || !self.claimed.is_empty() {
+        if !text.is_empty() || self.scores.has_untold() {
             self.tell(text, deltas);
         }
     }
 
     fn tell(&mut self, text: String, deltas: &mut Vec<Delta>) {
-        let scores = std::mem::take(&mut self.claimed);
-        let logprobs = self.logprobs.as_mut().map(|reader| reader.read(&scores)).unwrap_or_default();
+        let logprobs = self.scores.tell();
         deltas.push(Delta::Content { text, logprobs });
     }
 

@@ -6,9 +6,12 @@ use serde_json::Value;
 use crate::api_error::ApiError;
 use crate::fields::Fields;
 use crate::model_address::ModelAddress;
-use crate::openai::request_field::{COMPLETION_FIELDS, names, take_unimplemented};
+use crate::openai::completion_fields::COMPLETION_FIELDS;
+use crate::openai::output_constraint::{OutputConstraint, structured_outputs};
+use crate::openai::request_field::{names, take_unimplemented};
 use crate::openai::sampling::{CHOICE_LIMIT, Delivery, alternatives, choice_count, delivery, sampling, stop};
 use crate::openai::scheduling::Scheduling;
+use crate::openai::selection::Selection;
 
 /// Most alternatives for a token, as in OpenAI's reference.
 const LOGPROBS_LIMIT: u64 = 5;
@@ -29,11 +32,13 @@ pub enum Prompt {
 pub struct CompletionRequest {
     /// Whose completion.
     pub address: ModelAddress,
-    /// At least one prompt; choice `i` answers prompt `i / choices`.
+    /// At least one prompt.
     pub prompts: Vec<Prompt>,
-    /// Choices for each prompt; with all prompts at most [`CHOICE_LIMIT`].
-    pub choices: usize,
-    /// Most tokens of a completion, at least 1.
+    /// Choices for each prompt; with all prompts at most [`CHOICE_LIMIT`] are generated.
+    pub selection: Selection,
+    /// What the completion is kept to.
+    pub constraint: Option<OutputConstraint>,
+    /// Most tokens of a completion; 0 only with `echo`.
     pub max_tokens: usize,
     /// Fewest tokens of a completion.
     pub min_tokens: usize,
@@ -59,12 +64,10 @@ impl CompletionRequest {
         let mut fields = Fields::of_body(body)?;
         let address = address(&mut fields)?;
         let prompts = prompts(&mut fields)?;
-        let choices = choice_count(&mut fields)?;
-        if choices.saturating_mul(prompts.len()) > CHOICE_LIMIT {
-            let found = format!("{choices} for each of {} prompts", prompts.len());
-            return Err(ApiError::field("n", found, format!("at most {CHOICE_LIMIT} choices in all")));
-        }
-        let max_tokens = max_tokens(&mut fields, "max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
+        let selection = selection(&mut fields, prompts.len())?;
+        let constraint = structured_outputs(&mut fields)?;
+        let echo = fields.boolean("echo")?.unwrap_or(false);
+        let max_tokens = completion_limit(&mut fields, echo)?;
         let min_tokens = fields.integer("min_tokens", 0..=max_tokens as u64)?.unwrap_or_default();
         let min_tokens = usize::try_from(min_tokens).unwrap_or(max_tokens);
         let ignores_end = fields.boolean("ignore_eos")?.unwrap_or(false);
@@ -72,14 +75,18 @@ impl CompletionRequest {
         let stop = stop(&mut fields)?;
         let delivery = delivery(&mut fields)?;
         let logprobs = alternatives(&mut fields, "logprobs", LOGPROBS_LIMIT)?;
-        let echo = fields.boolean("echo")?.unwrap_or(false);
         let scheduling = Scheduling::parse(&mut fields)?;
+        if let (true, Delivery::Stream { .. }) = (selection.selects(), delivery) {
+            let found = format!("{}, with n {} and stream", selection.generated, selection.answered);
+            return Err(ApiError::field("best_of", found, "n, since the best are known only at the end"));
+        }
         take_unimplemented(&mut fields, COMPLETION_FIELDS)?;
         fields.finish(&names(COMPLETION_FIELDS))?;
         Ok(Self {
             address,
             prompts,
-            choices,
+            selection,
+            constraint,
             max_tokens,
             min_tokens,
             ignores_end,
@@ -97,6 +104,30 @@ impl CompletionRequest {
 pub(crate) fn address(fields: &mut Fields) -> Result<ModelAddress, ApiError> {
     let text = fields.required_string("model", "the name of a model from /v1/models")?;
     text.parse().map_err(|_| ApiError::field("model", text, "NAME or NAME@VARIANT as listed by /v1/models"))
+}
+
+/// Reads `n` and `best_of`, which are for each of the prompts.
+fn selection(fields: &mut Fields, prompts: usize) -> Result<Selection, ApiError> {
+    let answered = choice_count(fields, "n")?.unwrap_or(1);
+    let best_of = choice_count(fields, "best_of")?;
+    let (name, generated) = best_of.map_or(("n", answered), |best_of| ("best_of", best_of));
+    if generated < answered {
+        return Err(ApiError::field(name, generated, format!("at least n, which is {answered}")));
+    }
+    if generated.saturating_mul(prompts) > CHOICE_LIMIT {
+        let found = format!("{generated} for each of {prompts} prompts");
+        return Err(ApiError::field(name, found, format!("at most {CHOICE_LIMIT} choices in all")));
+    }
+    Ok(Selection { generated, answered })
+}
+
+/// Reads `max_tokens`, which may be 0 where there is a prompt to show.
+fn completion_limit(fields: &mut Fields, echo: bool) -> Result<usize, ApiError> {
+    let limit = fields.integer("max_tokens", 0..=u64::from(u32::MAX))?;
+    match limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) {
+        Some(0) if !echo => Err(ApiError::field("max_tokens", 0, "at least 1, or 0 with echo")),
+        limit => Ok(limit.unwrap_or(DEFAULT_MAX_TOKENS)),
+    }
 }
 
 /// Reads a limit on new tokens. Whether it fits the context is known only once the model is.
@@ -193,15 +224,36 @@ mod tests {
         assert_eq!(request.max_tokens, 16);
         assert_eq!(request.delivery, Delivery::Whole);
         assert_eq!(request.address.variant.as_deref(), Some("v"));
-        assert_eq!((request.choices, request.logprobs, request.echo), (1, None, false));
+        assert_eq!(request.selection, Selection::all(1));
+        assert_eq!((request.logprobs, request.echo, request.constraint), (None, false, None));
     }
 
     #[test]
     fn choices_of_all_prompts_are_limited() {
         let asked = |n: u64| parse(json!({"model": "m", "prompt": ["a", "b"], "n": n}));
-        assert_eq!(asked(64).unwrap().choices, 64);
+        assert_eq!(asked(64).unwrap().selection, Selection::all(64));
         for n in [0, 65, 129] {
             assert_eq!(asked(n).unwrap_err().param(), Some("n"));
         }
+    }
+
+    #[test]
+    fn the_best_are_of_at_least_as_many() {
+        let asked = |n: u64, best_of: u64, stream: bool| {
+            parse(json!({"model": "m", "prompt": ["a", "b"], "n": n, "best_of": best_of, "stream": stream}))
+        };
+        let selection = Selection { generated: 5, answered: 2 };
+        assert_eq!(asked(2, 5, false).unwrap().selection, selection);
+        assert_eq!(asked(2, 2, true).unwrap().selection, Selection::all(2));
+        for (n, best_of, stream) in [(3, 2, false), (1, 65, false), (1, 0, false), (1, 2, true)] {
+            assert_eq!(asked(n, best_of, stream).unwrap_err().param(), Some("best_of"), "{n} {best_of}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_generated_only_where_the_prompt_is_shown() {
+        let asked = |echo: bool| parse(json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": echo}));
+        assert_eq!(asked(true).unwrap().max_tokens, 0);
+        assert_eq!(asked(false).unwrap_err().param(), Some("max_tokens"));
     }
 }

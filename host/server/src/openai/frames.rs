@@ -66,8 +66,8 @@ impl Frames {
         let Some(choice) = self.choices.get_mut(index).and_then(Option::as_mut) else { return false };
         let deltas = match event.map(|event| choice.reader.take(event)) {
             Some(Ok(deltas)) => deltas,
-            Some(Err(reason)) => {
-                self.fail(&ApiError::new(ErrorKind::Internal, reason));
+            Some(Err(error)) => {
+                self.fail(&error);
                 return false;
             }
             None => {

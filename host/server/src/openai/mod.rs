@@ -1,21 +1,30 @@
 //! OpenAI's API: models, completions, chat completions.
 //!
 //! A request is parsed into a type that holds only what this server does ([`completion_request`], [`chat_request`]),
-//! becomes running sequences ([`preparation`]), whose events are read into pieces ([`choice`], [`delta`]) that are answered whole
-//! or as a stream ([`answer`], [`frames`]).
+//! becomes running sequences ([`preparation`]), kept to a grammar if the request wants that ([`output_constraint`],
+//! [`answer_grammar`]), whose events are read into pieces ([`choice`], [`delta`]) that are answered whole ([`selection`]) or
+//! as a stream ([`answer`], [`frames`]).
 
 pub mod answer;
+pub mod answer_grammar;
+pub mod chat_fields;
 pub mod chat_request;
 pub mod choice;
+pub mod compatibility_page;
+pub mod completion_fields;
 pub mod completion_request;
 pub mod delta;
 pub mod frames;
 pub mod logprobs;
 pub mod message;
+pub mod output_constraint;
 pub mod preparation;
 pub mod request_field;
 pub mod sampling;
 pub mod scheduling;
+pub mod score_ledger;
+pub mod selection;
+mod shared_fields;
 pub mod tools;
 
 use std::sync::Arc;
@@ -29,17 +38,18 @@ use axum::response::{IntoResponse as _, Response};
 use espalier_engine::Generation;
 use serde_json::{Value, json};
 
-use crate::api_error::{ApiError, ErrorKind};
+use crate::api_error::ApiError;
 use crate::application::Application;
 use crate::model_address::ModelAddress;
 use crate::{body, event_stream};
 use answer::{Answer, Shape};
 use chat_request::ChatRequest;
 use completion_request::CompletionRequest;
-use delta::{ChoiceUsage, Delta};
-use frames::{Choice, Frames};
+use delta::ChoiceUsage;
+use frames::Frames;
 use preparation::{Running, start_chat, start_completion};
 use sampling::Delivery;
+use selection::{Selection, WholeChoice};
 
 /// `POST /v1/completions`.
 pub async fn create_completion(
@@ -47,9 +57,9 @@ pub async fn create_completion(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let request = CompletionRequest::parse(body::read_json(request).await?)?;
-    let delivery = request.delivery;
+    let (delivery, selection) = (request.delivery, request.selection);
     let running = application.clone().blocking(move || start_completion(&application, &request)).await?;
-    respond(Shape::Completion, delivery, running).await
+    respond(Shape::Completion, delivery, selection, running).await
 }
 
 /// `POST /v1/chat/completions`.
@@ -58,12 +68,17 @@ pub async fn create_chat_completion(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let request = ChatRequest::parse(body::read_json(request).await?)?;
-    let delivery = request.delivery;
+    let (delivery, selection) = (request.delivery, Selection::all(request.choices));
     let running = application.clone().blocking(move || start_chat(&application, &request)).await?;
-    respond(Shape::Chat, delivery, running).await
+    respond(Shape::Chat, delivery, selection, running).await
 }
 
-async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<Response, ApiError> {
+async fn respond(
+    shape: Shape,
+    delivery: Delivery,
+    selection: Selection,
+    running: Running,
+) -> Result<Response, ApiError> {
     let Running { generation, choices } = running;
     let answer = Answer::new(shape, generation.id().clone());
     let mut response = match delivery {
@@ -71,32 +86,21 @@ async fn respond(shape: Shape, delivery: Delivery, running: Running) -> Result<R
             event_stream::response(Frames::new(answer.clone(), include_usage, choices))
         }
         Delivery::Whole => {
-            let mut whole = Vec::with_capacity(choices.len());
-            let mut total = ChoiceUsage::default();
-            for (index, choice) in choices.into_iter().enumerate() {
-                let (deltas, usage) = collect(choice).await?;
-                whole.push(answer.choice(index, &deltas));
-                total += usage;
+            let mut read = Vec::with_capacity(choices.len());
+            for choice in choices {
+                read.push(WholeChoice::read(choice).await?);
             }
+            let mut total = ChoiceUsage::default();
+            for choice in &read {
+                total += choice.usage;
+            }
+            let kept = selection.best(read).into_iter().enumerate();
+            let whole = kept.map(|(index, choice)| answer.choice(index, &choice.deltas)).collect();
             Json(answer.whole(whole, total)).into_response()
         }
     };
     answer.sign_headers(&mut response);
     Ok(response)
-}
-
-/// Reads a choice to its end.
-async fn collect(choice: Choice) -> Result<(Vec<Delta>, ChoiceUsage), ApiError> {
-    let Choice { mut stream, mut reader, opening: mut deltas, satisfied } = choice;
-    while let Some(event) = stream.recv().await {
-        deltas.extend(reader.take(event).map_err(|reason| ApiError::new(ErrorKind::Internal, reason))?);
-        if let Some(Delta::Finished(ending)) = deltas.last() {
-            let usage = ending.usage;
-            satisfied.set();
-            return Ok((deltas, usage));
-        }
-    }
-    Err(ApiError::new(ErrorKind::Internal, "the engine ended before the answer did"))
 }
 
 /// `GET /v1/models`: each model by its name, then each of its variants by its address.

@@ -1,4 +1,4 @@
-//! From a parsed request to running sequences: prompt text, variant, limits, submission.
+//! From a parsed request to running sequences: prompt text, variant, limits, grammar, submission.
 //!
 //! All of it blocks (a template runs, a tokenizer runs, the router component runs), so the handlers call it on a thread
 //! that may block. Either every sequence of a request is accepted or none is: what was submitted before a refusal is
@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use espalier_engine::{GenerateRequest, Generation, SamplingParams};
+use espalier_engine::{Constraint, GenerateRequest, Generation, SamplingParams};
 use espalier_model::chat::{AnswerEvent, AnswerParser, Conversation, Turn};
 
 use crate::api_error::{ApiError, ErrorKind};
 use crate::application::Application;
 use crate::model_address::ModelAddress;
+use crate::openai::answer_grammar::AnswerGrammar;
 use crate::openai::chat_request::ChatRequest;
 use crate::openai::choice::ChoiceReader;
 use crate::openai::completion_request::{CompletionRequest, Prompt};
@@ -26,8 +27,14 @@ use crate::routing::RequestOutline;
 /// How often a request is routed again because the chosen generation was being replaced.
 const ROUTING_ATTEMPTS: usize = 3;
 
-/// Turns a request into a generation's prompts.
-type Prepare<'a> = dyn Fn(&Generation) -> Result<Vec<Prepared>, ApiError> + 'a;
+/// Turns a request into what a generation is to do.
+type Prepare<'a> = dyn Fn(&Generation) -> Result<Task, ApiError> + 'a;
+
+/// Prompts, and what their answers are kept to.
+struct Task {
+    prompts: Vec<Prepared>,
+    grammar: Option<AnswerGrammar>,
+}
 
 /// A prompt, and what reads its answer.
 struct Prepared {
@@ -51,6 +58,8 @@ struct Common<'a> {
     address: &'a ModelAddress,
     /// For each prompt.
     choices: usize,
+    /// Whether the choices are compared by their log-probabilities.
+    compares: bool,
     max_tokens: Option<usize>,
     min_tokens: usize,
     ignores_end: bool,
@@ -71,7 +80,8 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
     let tools = ToolUse::default();
     let common = Common {
         address: &request.address,
-        choices: request.choices,
+        choices: request.selection.generated,
+        compares: request.selection.selects(),
         max_tokens: Some(request.max_tokens),
         min_tokens: request.min_tokens,
         ignores_end: request.ignores_end,
@@ -86,7 +96,7 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
     };
     let prepare = |generation: &Generation| {
         let prompts: &[Prompt] = &request.prompts;
-        prompts
+        let prepared = prompts
             .iter()
             .enumerate()
             .map(|(index, prompt)| {
@@ -97,7 +107,8 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
                 });
                 Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new(), echo })
             })
-            .collect()
+            .collect::<Result<_, ApiError>>()?;
+        Ok(Task { prompts: prepared, grammar: request.constraint.as_ref().map(AnswerGrammar::of_text) })
     };
     start(application, &common, &prepare)
 }
@@ -107,6 +118,7 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
     let common = Common {
         address: &request.address,
         choices: request.choices,
+        compares: false,
         max_tokens: request.max_tokens,
         min_tokens: 0,
         ignores_end: false,
@@ -119,26 +131,27 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
         limit_field: "max_completion_tokens",
         prompt_field: "messages",
     };
-    let prepare = |generation: &Generation| Ok(vec![prepare_chat(generation, request)?]);
+    let prepare = |generation: &Generation| prepare_chat(generation, request);
     start(application, &common, &prepare)
 }
 
 fn start(application: &Application, common: &Common<'_>, prepare: &Prepare<'_>) -> Result<Running, ApiError> {
     for _ in 0..ROUTING_ATTEMPTS {
         let default = application.default_generation(common.address)?;
-        let mut prompts = prepare(&default)?;
+        let mut task = prepare(&default)?;
         let outline = RequestOutline {
-            prompt_tokens: prompts.iter().map(|prompt| prompt.tokens.len()).sum(),
+            prompt_tokens: task.prompts.iter().map(|prompt| prompt.tokens.len()).sum(),
             max_tokens: common.max_tokens.unwrap_or_else(|| default.engine().max_model_len()),
             streaming: common.delivery != Delivery::Whole,
         };
         let generation = application.choose(common.address, default.clone(), outline)?;
         if !Arc::ptr_eq(&default, &generation) {
             // Variants of one model usually share a tokenizer; nothing says that they must.
-            prompts = prepare(&generation)?;
+            task = prepare(&generation)?;
         }
-        check_lengths(common, &generation, &prompts)?;
-        match submit(common, &generation, prompts) {
+        check_lengths(common, &generation, &task.prompts)?;
+        let constraint = task.grammar.map(|grammar| grammar.compile(&generation)).transpose()?;
+        match submit(common, &generation, &task.prompts, constraint.as_ref()) {
             Ok(choices) => return Ok(Running { generation, choices }),
             // The generation was replaced since it was chosen: its successor is in place already.
             Err(espalier_engine::EngineError::Draining { .. }) if !application.is_draining() => {}
@@ -152,12 +165,18 @@ fn start(application: &Application, common: &Common<'_>, prepare: &Prepare<'_>) 
 fn submit(
     common: &Common<'_>,
     generation: &Generation,
-    prompts: Vec<Prepared>,
+    prompts: &[Prepared],
+    constraint: Option<&Constraint>,
 ) -> Result<Vec<Choice>, espalier_engine::EngineError> {
     let mut checked = Vec::with_capacity(prompts.len() * common.choices);
-    for prompt in &prompts {
+    for prompt in prompts {
         for index in 0..common.choices {
-            checked.push(choice(common, generation, prompt, index)?);
+            let (request, reader, opening) = choice(common, generation, prompt, index)?;
+            let request = match constraint {
+                Some(constraint) => request.with_constraint(constraint.clone()),
+                None => request,
+            };
+            checked.push((request, reader, opening));
         }
     }
     checked
@@ -194,6 +213,9 @@ fn choice(
     let prompt_tokens = if index == 0 { tokens.len() } else { 0 };
     let functions = common.tools.functions.iter().map(|function| function.name.clone()).collect();
     let mut reader = ChoiceReader::new(parser.clone(), stop, functions, common.tools.parallel, prompt_tokens);
+    if common.compares && common.logprobs.is_none() {
+        request = request.with_logprobs(0)?;
+    }
     if let Some(top) = common.logprobs {
         request = request.with_logprobs(top)?;
         if echo.is_some() {
@@ -271,7 +293,7 @@ fn tokens_of(
     }
 }
 
-fn prepare_chat(generation: &Generation, request: &ChatRequest) -> Result<Prepared, ApiError> {
+fn prepare_chat(generation: &Generation, request: &ChatRequest) -> Result<Task, ApiError> {
     let Some(format) = generation.chat_format() else {
         let message = format!("{} has no chat template, so it answers /v1/completions only", generation.id());
         return Err(ApiError::new(ErrorKind::Unprocessable, message).at("model"));
@@ -288,22 +310,28 @@ fn prepare_chat(generation: &Generation, request: &ChatRequest) -> Result<Prepar
             return unsupported("messages", "has no chat format with tool calls");
         }
     }
-    if request.tools.forced.is_some() && !format.supports_forced_tool() {
-        return unsupported("tool_choice", "can't be made to call a function: expected auto or none");
-    }
     if request.reasoning_effort.is_some() && !format.supports_reasoning_effort() {
         return unsupported("reasoning_effort", "can't be told how long to think");
     }
     let conversation = Conversation {
         turns: request.turns.clone(),
         tools: request.tools.functions.clone(),
-        forced_tool: request.tools.forced.clone(),
+        forced_tool: request.tools.forced().filter(|_| format.supports_forced_tool()).map(str::to_owned),
         reasoning_effort: request.reasoning_effort,
     };
     let prompt = format
         .prompt(generation.tokenizer(), &conversation)
         .map_err(|error| ApiError::new(ErrorKind::InvalidValue, error.to_string()).at("messages"))?;
-    Ok(Prepared { tokens: prompt.tokens, parser: prompt.parser, opening: prompt.opening, echo: None })
+    let grammar = AnswerGrammar::of_chat(
+        generation.tokenizer(),
+        &prompt.parser,
+        request.constraint.as_ref(),
+        &request.tools,
+    );
+    let parser =
+        if request.constraint.is_some() { prompt.parser.with_literal_content() } else { prompt.parser };
+    let prepared = Prepared { tokens: prompt.tokens, parser, opening: prompt.opening, echo: None };
+    Ok(Task { prompts: vec![prepared], grammar })
 }
 
 fn is_about_calls(turn: &Turn) -> bool {

@@ -99,10 +99,10 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
         .collect()
 }
 
-/// Reads `n`, the number of choices for each prompt.
-pub fn choice_count(fields: &mut Fields) -> Result<usize, ApiError> {
-    let count = fields.integer("n", 1..=CHOICE_LIMIT as u64)?.unwrap_or(1);
-    Ok(usize::try_from(count).unwrap_or(CHOICE_LIMIT))
+/// Reads a number of choices for each prompt.
+pub fn choice_count(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
+    let count = fields.integer(name, 1..=CHOICE_LIMIT as u64)?;
+    Ok(count.map(|count| usize::try_from(count).unwrap_or(CHOICE_LIMIT)))
 }
 
 /// Reads how many alternatives are told with each token's log-probability.

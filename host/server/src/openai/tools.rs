@@ -16,15 +16,45 @@ const NAME_LIMIT: usize = 64;
 pub struct ToolUse {
     /// The functions; none for `tool_choice` `none`.
     pub functions: Vec<FunctionTool>,
-    /// The function that it must call.
-    pub forced: Option<String>,
+    /// Those of them, by their names, whose arguments must be valid under their schema.
+    pub strict: Vec<String>,
+    /// Whether it must.
+    pub requirement: Requirement,
     /// Whether one answer may have several calls.
     pub parallel: bool,
 }
 
+/// Whether the model must call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// As it likes.
+    Optional,
+    /// One of them, or several if there may be several calls.
+    Some,
+    /// This function, once.
+    Function(String),
+}
+
 impl Default for ToolUse {
     fn default() -> Self {
-        Self { functions: Vec::new(), forced: None, parallel: true }
+        Self { functions: Vec::new(), strict: Vec::new(), requirement: Requirement::Optional, parallel: true }
+    }
+}
+
+impl ToolUse {
+    /// The function that must be called.
+    #[must_use]
+    pub fn forced(&self) -> Option<&str> {
+        match &self.requirement {
+            Requirement::Function(name) => Some(name),
+            Requirement::Optional | Requirement::Some => None,
+        }
+    }
+
+    /// Whether calls have to be kept to something.
+    #[must_use]
+    pub fn is_constrained(&self) -> bool {
+        !self.strict.is_empty() || self.requirement != Requirement::Optional
     }
 }
 
@@ -37,7 +67,7 @@ enum Choice {
 
 /// Reads the fields.
 pub fn tool_use(fields: &mut Fields) -> Result<ToolUse, ApiError> {
-    let functions = functions(fields)?;
+    let (functions, strict) = functions(fields)?;
     let choice = choice(fields)?;
     let path = fields.path("parallel_tool_calls");
     let parallel = fields.boolean("parallel_tool_calls")?;
@@ -54,24 +84,16 @@ pub fn tool_use(fields: &mut Fields) -> Result<ToolUse, ApiError> {
         };
     }
     let parallel = parallel.unwrap_or(true);
-    let forced = match choice {
+    let requirement = match choice {
         Choice::None => return Ok(ToolUse::default()),
-        Choice::Auto => None,
-        Choice::Required => match functions.as_slice() {
-            [only] => Some(only.name.clone()),
-            several => {
-                let message = format!(
-                    "tool_choice: found required with {} tools, expected auto, none, a function's name, or required \
-                     with one tool; a choice among several can't be enforced",
-                    several.len()
-                );
-                return Err(ApiError::new(ErrorKind::UnsupportedParameter, message).at("tool_choice"));
-            }
-        },
-        Choice::Function(name) if functions.iter().any(|function| function.name == name) => Some(name),
+        Choice::Auto => Requirement::Optional,
+        Choice::Required => Requirement::Some,
+        Choice::Function(name) if functions.iter().any(|function| function.name == name) => {
+            Requirement::Function(name)
+        }
         Choice::Function(name) => return Err(unknown_function(&name, &functions)),
     };
-    Ok(ToolUse { functions, forced, parallel })
+    Ok(ToolUse { functions, strict, requirement, parallel })
 }
 
 fn unknown_function(name: &str, functions: &[FunctionTool]) -> ApiError {
@@ -81,20 +103,22 @@ fn unknown_function(name: &str, functions: &[FunctionTool]) -> ApiError {
     ApiError::field("tool_choice.function.name", name, expected)
 }
 
-fn functions(fields: &mut Fields) -> Result<Vec<FunctionTool>, ApiError> {
-    let Some(items) = fields.list("tools")? else { return Ok(Vec::new()) };
+/// The functions, and the names of those that are strict.
+fn functions(fields: &mut Fields) -> Result<(Vec<FunctionTool>, Vec<String>), ApiError> {
+    let Some(items) = fields.list("tools")? else { return Ok((Vec::new(), Vec::new())) };
     if items.len() > TOOL_LIMIT {
         let found = format!("{} tools", items.len());
         return Err(ApiError::field("tools", found, format!("at most {TOOL_LIMIT} tools")));
     }
     let mut functions: Vec<FunctionTool> = Vec::with_capacity(items.len());
+    let mut strict = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let mut tool = Fields::of(format!("tools[{index}]"), item)?;
         expect_type(&mut tool)?;
         let path = tool.path("function");
         let definition = tool.take("function").ok_or_else(|| ApiError::missing(&path, "an object"))?;
         tool.finish(&["type", "function"])?;
-        let function = function(Fields::of(path.clone(), definition)?)?;
+        let (function, is_strict) = function(Fields::of(path.clone(), definition)?)?;
         if functions.iter().any(|other| other.name == function.name) {
             return Err(ApiError::field(
                 format!("{path}.name"),
@@ -102,12 +126,16 @@ fn functions(fields: &mut Fields) -> Result<Vec<FunctionTool>, ApiError> {
                 "a name that no other tool has",
             ));
         }
+        if is_strict {
+            strict.push(function.name.clone());
+        }
         functions.push(function);
     }
-    Ok(functions)
+    Ok((functions, strict))
 }
 
-fn function(mut fields: Fields) -> Result<FunctionTool, ApiError> {
+/// A function, and whether it is strict.
+fn function(mut fields: Fields) -> Result<(FunctionTool, bool), ApiError> {
     let name = function_name(&mut fields)?;
     let description = fields.string("description")?;
     let parameters = match fields.take("parameters") {
@@ -117,13 +145,9 @@ fn function(mut fields: Fields) -> Result<FunctionTool, ApiError> {
         Some(schema @ Value::Object(_)) => Some(schema),
         Some(other) => return Err(ApiError::field(fields.path("parameters"), other, "a JSON schema")),
     };
-    if fields.boolean("strict")? == Some(true) {
-        let path = fields.path("strict");
-        let message = format!("{path}: found true, expected false: arguments are not forced into the schema");
-        return Err(ApiError::new(ErrorKind::UnsupportedParameter, message).at(path));
-    }
+    let is_strict = fields.boolean("strict")?.unwrap_or(false);
     fields.finish(&["name", "description", "parameters", "strict"])?;
-    Ok(FunctionTool { name, description, parameters })
+    Ok((FunctionTool { name, description, parameters }, is_strict))
 }
 
 /// A name that OpenAI's API takes.
@@ -198,20 +222,21 @@ mod tests {
         assert_eq!(read(json!({"tools": [tool("f")], "tool_choice": "none"})).unwrap(), ToolUse::default());
         let read = |choice: Value| read(json!({"tools": [tool("f"), tool("g")], "tool_choice": choice}));
         assert_eq!(read(json!("auto")).unwrap().functions.len(), 2);
-        assert_eq!(read(json!(null)).unwrap().forced, None);
+        assert_eq!(read(json!(null)).unwrap().requirement, Requirement::Optional);
+        assert_eq!(read(json!("required")).unwrap().requirement, Requirement::Some);
         let named = json!({"type": "function", "function": {"name": "g"}});
-        assert_eq!(read(named).unwrap().forced.as_deref(), Some("g"));
+        assert_eq!(read(named).unwrap().forced(), Some("g"));
         let unknown = json!({"type": "function", "function": {"name": "h"}});
         assert_eq!(read(unknown).unwrap_err().param(), Some("tool_choice.function.name"));
-        assert_eq!(read(json!("required")).unwrap_err().param(), Some("tool_choice"));
     }
 
     #[test]
-    fn one_tool_can_be_required() {
-        let one =
-            read(json!({"tools": [tool("f")], "tool_choice": "required", "parallel_tool_calls": false}));
-        let one = one.unwrap();
-        assert_eq!((one.forced.as_deref(), one.parallel), (Some("f"), false));
+    fn strict_functions_are_noted() {
+        let mut strict = tool("g");
+        strict["function"]["strict"] = json!(true);
+        let read = read(json!({"tools": [tool("f"), strict]})).unwrap();
+        assert_eq!(read.strict, ["g"]);
+        assert!(read.is_constrained() && !ToolUse::default().is_constrained());
     }
 
     #[test]
@@ -227,7 +252,7 @@ mod tests {
             (json!({"tools": [tool("f"), tool("f")]}), "tools[1].function.name"),
             (json!({"tools": vec![tool("f"); 129]}), "tools"),
             (
-                json!({"tools": [{"type": "function", "function": {"name": "f", "strict": true}}]}),
+                json!({"tools": [{"type": "function", "function": {"name": "f", "strict": "yes"}}]}),
                 "tools[0].function.strict",
             ),
             (

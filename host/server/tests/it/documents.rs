@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use espalier_server::metrics::definition;
-use espalier_server::openai::request_field;
+use espalier_server::openai::compatibility_page::compatibility_page;
 use espalier_server::openapi;
 
 #[track_caller]
@@ -29,7 +29,7 @@ fn the_list_of_metrics() {
 
 #[test]
 fn the_compatibility_page() {
-    is_committed("openai-compatibility.md", &request_field::compatibility_page());
+    is_committed("openai-compatibility.md", &compatibility_page());
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod chat;
 mod completions;
 mod components;
 mod connection;
+mod constrained_chats;
+mod constraints;
 mod disconnects;
 mod documents;
 mod guests;

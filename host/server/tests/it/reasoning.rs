@@ -6,11 +6,17 @@ use serde_json::{Value, json};
 
 use crate::host::{Answer, Host, eventually};
 
-const PATH: &str = "/v1/chat/completions";
-const OSS: &str = "oss";
+pub(crate) const PATH: &str = "/v1/chat/completions";
+pub(crate) const OSS: &str = "oss";
 
 fn host() -> Host {
     let host = Host::start();
+    gpt_oss(&host);
+    host
+}
+
+/// Loads a small gpt-oss with its whole vocabulary.
+pub(crate) fn gpt_oss(host: &Host) {
     let shape = json!({
         "model_type": "gpt_oss", "vocab_size": 201_088, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4,
@@ -19,7 +25,6 @@ fn host() -> Host {
     let path = host.path("oss");
     synthesize(&SynthShape::from_json(&shape.to_string()).unwrap(), &path, 3).unwrap();
     host.application.load(OSS, "original", &VariantSource::new(path)).unwrap();
-    host
 }
 
 fn tool(name: &str) -> Value {
@@ -35,7 +40,7 @@ fn body(seed: u64) -> Value {
     })
 }
 
-fn with(mut body: Value, fields: &[(&str, Value)]) -> Value {
+pub(crate) fn with(mut body: Value, fields: &[(&str, Value)]) -> Value {
     for (field, value) in fields {
         body[*field] = value.clone();
     }
@@ -43,7 +48,7 @@ fn with(mut body: Value, fields: &[(&str, Value)]) -> Value {
 }
 
 /// Puts a stream's deltas together into the message that the whole answer would have.
-fn assemble(answer: &Answer) -> (Value, Value) {
+pub(crate) fn assemble(answer: &Answer) -> (Value, Value) {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let frames: Vec<&str> =
         answer.text.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).collect();
@@ -72,7 +77,7 @@ fn assemble(answer: &Answer) -> (Value, Value) {
 }
 
 /// The same of a whole answer.
-fn parts(answer: &Value) -> (Value, Value) {
+pub(crate) fn parts(answer: &Value) -> (Value, Value) {
     let choice = &answer["choices"][0];
     let message = &choice["message"];
     let calls: Vec<_> = message["tool_calls"]

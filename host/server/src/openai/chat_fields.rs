@@ -1,0 +1,112 @@
+//! The fields of a chat request.
+
+use crate::openai::request_field::Support::{Bookkeeping, Implemented, OnlyNeutral, Refused};
+use crate::openai::request_field::{RequestField, field};
+use crate::openai::shared_fields::{
+    CACHE_SALT, FREQUENCY_PENALTY, GUIDED_CHOICE, GUIDED_GRAMMAR, GUIDED_JSON, GUIDED_REGEX, LOGIT_BIAS,
+    MIN_P, MODEL, N, PRESENCE_PENALTY, PRIORITY, REPETITION_PENALTY, SEED, STOP, STREAM, STREAM_OPTIONS,
+    STRUCTURED_OUTPUTS, TEMPERATURE, TOP_K, TOP_P, USER,
+};
+
+/// The fields of `POST /v1/chat/completions`.
+pub const CHAT_FIELDS: &[RequestField] = &[
+    MODEL,
+    field(
+        "messages",
+        Implemented,
+        r##"{"type":"array","items":{"$ref":"#/components/schemas/ChatMessage"},"minItems":1}"##,
+        "required; roles `system`, `developer`, `user`, `assistant`, `tool`; content is a text or a list of `text` parts; assistant messages may have `reasoning_content` and `tool_calls`, whose ids a `tool` message names",
+    ),
+    field(
+        "max_completion_tokens",
+        Implemented,
+        r#"{"type":"integer","minimum":1}"#,
+        "default: what is left of the context",
+    ),
+    field(
+        "max_tokens",
+        Implemented,
+        r#"{"type":"integer","minimum":1}"#,
+        "the older name of `max_completion_tokens`; not both",
+    ),
+    TEMPERATURE,
+    TOP_P,
+    SEED,
+    STOP,
+    STREAM,
+    STREAM_OPTIONS,
+    N,
+    PRESENCE_PENALTY,
+    FREQUENCY_PENALTY,
+    LOGIT_BIAS,
+    TOP_K,
+    MIN_P,
+    REPETITION_PENALTY,
+    STRUCTURED_OUTPUTS,
+    GUIDED_JSON,
+    GUIDED_REGEX,
+    GUIDED_CHOICE,
+    GUIDED_GRAMMAR,
+    field(
+        "logprobs",
+        Implemented,
+        r#"{"type":"boolean","default":false}"#,
+        "of the tokens of `content`, and of a stop text after it; thoughts, calls and control tokens have no entries",
+    ),
+    field(
+        "top_logprobs",
+        Implemented,
+        r#"{"type":"integer","minimum":0,"maximum":20}"#,
+        "alternatives for each token; only with `logprobs`",
+    ),
+    field(
+        "response_format",
+        Implemented,
+        r#"{"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},"json_schema":{"type":"object","properties":{"name":{"type":"string"},"description":{"type":"string"},"schema":{"type":"object"},"strict":{"type":["boolean","null"]}},"required":["name","schema"],"additionalProperties":false}},"required":["type"],"additionalProperties":false}"#,
+        "`content` is kept to it, with `strict` or without; thoughts are free; not more than one of it, `structured_outputs` and the `guided_` fields, and none where `tool_choice` requires a call",
+    ),
+    field(
+        "tools",
+        Implemented,
+        r##"{"type":"array","items":{"$ref":"#/components/schemas/Tool"},"maxItems":128}"##,
+        "functions, for gpt-oss and for models whose template takes them and writes `<tool_call>`; otherwise refused; the arguments of a `strict` function are valid under its `parameters`",
+    ),
+    field(
+        "tool_choice",
+        Implemented,
+        r#"{"oneOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type","function"]}]}"#,
+        "default `auto`; a function that is named is called once, for gpt-oss without a thought; where a call is required, its arguments are a JSON object",
+    ),
+    field(
+        "parallel_tool_calls",
+        Implemented,
+        r#"{"type":"boolean","default":true}"#,
+        "only with `tools`; `false` ends the answer with its first call",
+    ),
+    field(
+        "reasoning_effort",
+        Implemented,
+        r#"{"enum":["minimal","low","medium","high"]}"#,
+        "for gpt-oss, default `medium`, and for models whose template reads it; otherwise refused; `minimal` is `low`",
+    ),
+    field("modalities", OnlyNeutral(&[r#"["text"]"#]), r#"{"const":["text"]}"#, ""),
+    field("store", OnlyNeutral(&["false"]), r#"{"const":false}"#, "nothing is stored"),
+    field(
+        "service_tier",
+        OnlyNeutral(&[r#""auto""#, r#""default""#]),
+        r#"{"enum":["auto","default"]}"#,
+        "there is one tier",
+    ),
+    USER,
+    PRIORITY,
+    CACHE_SALT,
+    field("metadata", Bookkeeping, r#"{"type":"object"}"#, ""),
+    field("safety_identifier", Bookkeeping, r#"{"type":"string"}"#, ""),
+    field("prompt_cache_key", Bookkeeping, r#"{"type":"string"}"#, ""),
+    field("function_call", Refused, r#"{"type":"null"}"#, ""),
+    field("functions", Refused, r#"{"type":"null"}"#, ""),
+    field("audio", Refused, r#"{"type":"null"}"#, ""),
+    field("prediction", Refused, r#"{"type":"null"}"#, ""),
+    field("verbosity", Refused, r#"{"type":"null"}"#, ""),
+    field("web_search_options", Refused, r#"{"type":"null"}"#, ""),
+];
