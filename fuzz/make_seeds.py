@@ -27,6 +27,22 @@ ANSWERS = {
     "malformed": [21, 22, 4, 1, 10, 19, 21, 3, 8, 1, 7],
     "tags": [24, 19, 21, 25, 19, 21, 26, 20, 27],
 }
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "array", "items": {"$ref": "#/$defs/b"}, "maxItems": 3},
+        "c": {"type": "number", "minimum": 0, "maximum": 1.5},
+    },
+    "required": ["a"],
+    "additionalProperties": False,
+    "$defs": {"b": {"allOf": [{"type": "string", "pattern": "^[a-z]+$"}, {"maxLength": 8}]}},
+}
+CONSTRAINTS = {
+    "schema": {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}},
+    "regex": {"guided_regex": "(a|b)*c{2,5}[^d-f]?"},
+    "choice": {"guided_choice": ["yes", "no", 'perhaps "so"']},
+    "grammar": {"structured_outputs": {"grammar": 'start: "(" start ")" | WORD\nWORD: /[a-z]+/ & /.{2,4}/\n%ignore / /'}},
+}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 COMPONENTS = {
     "empty": "(component)",
@@ -143,6 +159,8 @@ def main():
     chat = {"model": "smollm2", "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], **sampling}
     (folder("http_request") / "completion.json").write_text(json.dumps(completion))
     (folder("http_request") / "chat.json").write_text(json.dumps(chat))
+    for name, constraint in CONSTRAINTS.items():
+        (folder("constraint") / f"{name}.json").write_text(json.dumps(constraint) + "\n")
 
 
 if __name__ == "__main__":

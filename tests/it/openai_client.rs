@@ -1,4 +1,5 @@
-//! The official OpenAI client for Python, against a host that serves the real model, and one that thinks and calls.
+//! The official OpenAI client for Python, against hosts that serve the real model, one that thinks and calls, and one that
+//! writes nonsense unless it is kept to something.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +25,15 @@ fn thoughts_and_calls_of_gpt_oss_reach_the_official_python_client() {
     let model = synthetic::gpt_oss(folder.path());
     let host = RunningHost::start(folder.path(), &[format!("oss={}", model.display())]);
     speaks(&python, &host, "reasoning_client.py", "oss");
+}
+
+#[test]
+fn texts_kept_to_a_schema_validate() {
+    let Some(python) = program::named_by("ESPALIER_TEST_PYTHON") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = synthetic::model(folder.path(), 1);
+    let host = RunningHost::start(folder.path(), &[format!("{}={}", synthetic::NAME, model.display())]);
+    speaks(&python, &host, "structured_client.py", synthetic::NAME);
 }
 
 fn speaks(python: &Path, host: &RunningHost, script: &str, model: &str) {

@@ -46,6 +46,7 @@ targets! {
     chat_template "../../../../fuzz/targets/chat_template.rs"
     component "../../../../fuzz/targets/component.rs"
     config_json "../../../../fuzz/targets/config_json.rs"
+    constraint "../../../../fuzz/targets/constraint.rs"
     gguf_checkpoint "../../../../fuzz/targets/gguf_checkpoint.rs"
     gguf_parse "../../../../fuzz/targets/gguf_parse.rs"
     harmony_parser "../../../../fuzz/targets/harmony_parser.rs"
