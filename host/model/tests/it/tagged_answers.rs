@@ -54,6 +54,20 @@ fn reads(in_reasoning: bool, text: &str, reasoning: &str, content: &str, calls: 
 }
 
 #[test]
+fn in_an_answer_that_is_kept_to_a_form_tags_are_text_once_it_has_begun() {
+    let tokenizer = tokenizer();
+    let read = |text: &str, tools: bool| {
+        let mut parser = TaggedParser::new(&tokenizer, true, tools, false).with_literal_content();
+        summary(&parse(&mut parser, &tokenizer.encode(text, false).unwrap()))
+    };
+    let json = "{\"tag\": \"</think> <tool_call>\"} ";
+    assert_eq!(read(&format!("<think>Hm.</think>\n{json}"), true), ("Hm.".into(), json.into(), vec![]));
+    assert_eq!(read(json, false), (String::new(), json.into(), vec![]));
+    let call = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+    assert_eq!(read(&format!("<think></think>{call}"), true).2, ["f({})"]);
+}
+
+#[test]
 fn thoughts_and_answers_are_apart() {
     reads(false, "<think>\nLet me see 💖.\n</think>\n\nFour.", "Let me see 💖.", "Four.", &[]);
     reads(true, "So 2+2\n</think>\n\nFour.", "So 2+2", "Four.", &[]);
