@@ -43,7 +43,7 @@ impl Constraint {
     /// `forbidden`; there may be none.
     pub(crate) fn next(&mut self, forbidden: &[u32]) -> Result<AllowedTokens, String> {
         self.prepare()?;
-        let mut allowed = self.allowed.clone().ok_or("no tokens are known")?;
+        let mut allowed = self.allowed.take().ok_or("no tokens are known")?;
         for &token in forbidden {
             if (token as usize) < allowed.set.len() {
                 allowed.set.disallow_token(token);
