@@ -145,7 +145,7 @@ fn decode(engine: &Engine, prompt: &[u32], tokens: usize) -> Result<(Vec<u32>, D
             Event::Finished { .. } => {
                 return Ok((found, began.map_or(Duration::ZERO, |began| began.elapsed())));
             }
-            Event::Failed(message) => bail!(message),
+            Event::Failed(message) | Event::GrammarTooComplex(message) => bail!(message),
         }
     }
     bail!("the engine ended before the answer")
