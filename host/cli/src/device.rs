@@ -71,6 +71,9 @@ pub(crate) enum CacheFormatArg {
     F32,
     /// Half precision: half the memory, so twice the tokens in the same budget.
     F16,
+    /// Whole numbers of 8 bits, 32 to a scale: nearly twice the tokens of f16.
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl From<CacheFormatArg> for CacheFormat {
@@ -78,6 +81,7 @@ impl From<CacheFormatArg> for CacheFormat {
         match format {
             CacheFormatArg::F32 => CacheFormat::F32,
             CacheFormatArg::F16 => CacheFormat::F16,
+            CacheFormatArg::Q8_0 => CacheFormat::Q8_0,
         }
     }
 }

@@ -210,11 +210,11 @@ fn main() {
     }
     println!("packing: {}", packed.join(", "));
     for (tokens, queries) in [(512, 1), (4096, 1), (512, 512)] {
-        for format in [CacheFormat::F32, CacheFormat::F16] {
+        for format in CacheFormat::ALL {
             let seconds = attention(&cpu, tokens, queries, format);
             let keys = (0..queries).map(|query| tokens - query).sum::<usize>();
             let operations = (keys * 9 * 64 * 4) as f64;
-            let bytes = (tokens * 3 * 64 * 2 * format.value_bytes()) as f64;
+            let bytes = format.bytes(tokens * 3 * 64 * 2) as f64;
             println!(
                 "attention, {format}, {tokens} keys, {queries} queries: {:.0} µs, {:.1} GFLOP/s, {:.1} GB/s of cache",
                 seconds * 1e6,

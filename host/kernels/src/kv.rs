@@ -2,7 +2,7 @@
 //!
 //! Which block belongs to which sequence, when one is shared and when it is freed is the engine's business.
 
-use crate::cache_format::{CacheElements, CacheRun};
+use crate::cache_elements::{CacheElements, CacheRun};
 use crate::error::check_length;
 use crate::{CacheFormat, KernelError};
 
@@ -40,6 +40,9 @@ pub struct CacheSize {
 ///
 /// Keys are stored by tiles of 16 tokens, component-major inside a tile (`[kv head][tile][component][16]`): a query's
 /// scores against a tile need no sum across a register. Values are stored by token (`[kv head][token][component]`).
+/// In [`CacheFormat::Q8_0`] codes lie like that and 32 components of one token share a scale, for keys
+/// `[kv head][tile][group][16]`, so that the scales of 16 keys are one register too, and for values
+/// `[kv head][token][group]`.
 pub struct KeyValueStore {
     layers: Vec<CacheLayer>,
     size: CacheSize,
@@ -52,11 +55,18 @@ impl KeyValueStore {
     /// Room for the blocks of `size` in every layer.
     ///
     /// # Errors
-    /// When a dimension is 0, the size overflows or the memory cannot be had.
+    /// When a dimension is 0, heads do not divide into the format's groups, the size overflows or the memory cannot be had.
     pub fn new(layers: &[CacheLayer], size: CacheSize) -> Result<Self, KernelError> {
         let CacheSize { block_tokens, format, .. } = size;
         if block_tokens == 0 || layers.iter().any(|layer| layer.kv_heads == 0 || layer.head_dim == 0) {
             let reason = format!("blocks of {block_tokens} tokens, layers {layers:?}");
+            return Err(KernelError::Shape { what: "key-value store", reason });
+        }
+        let multiple = format.head_multiple();
+        if let Some(layer) = layers.iter().find(|layer| !layer.head_dim.is_multiple_of(multiple)) {
+            let found = layer.head_dim;
+            let reason =
+                format!("{format} needs heads of a multiple of {multiple} components, not of {found}");
             return Err(KernelError::Shape { what: "key-value store", reason });
         }
         let mut store = Self {
@@ -90,7 +100,7 @@ impl KeyValueStore {
         layers
             .iter()
             .filter(|layer| layer.windowed == windowed)
-            .map(|layer| layer.kv_heads * layer.head_dim * tokens * format.value_bytes())
+            .map(|layer| format.bytes(layer.kv_heads * layer.head_dim * tokens))
             .sum()
     }
 
@@ -167,9 +177,11 @@ impl KeyValueStore {
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for head in 0..kv_heads {
             let key = self.key_start(block * kv_heads + head, offset, head_dim);
-            keys.extend((0..head_dim).map(|component| stored_keys.value(key + component * KEY_TILE)));
+            keys.extend(
+                (0..head_dim).map(|component| stored_keys.value(key + component * KEY_TILE, KEY_TILE)),
+            );
             let value = self.value_start(block * kv_heads + head, offset, head_dim);
-            values.extend((0..head_dim).map(|component| stored_values.value(value + component)));
+            values.extend((0..head_dim).map(|component| stored_values.value(value + component, 1)));
         }
         Ok((keys, values))
     }
@@ -268,10 +280,10 @@ impl KeyValueStore {
 mod tests {
     use super::*;
 
-    const FORMATS: [CacheFormat; 2] = [CacheFormat::F32, CacheFormat::F16];
-
-    fn ramp(start: usize, length: usize) -> Vec<f32> {
-        (start..start + length).map(|value| value as f32).collect()
+    /// Whole numbers that every format keeps: the largest of each 32 is 127.
+    fn numbers(seed: usize, length: usize) -> Vec<f32> {
+        let number = |index| if index % 32 == 0 { 127 } else { (seed * 17 + index * 5) % 127 };
+        (0..length).map(|index| number(index) as f32).collect()
     }
 
     fn layer(kv_heads: usize, head_dim: usize) -> CacheLayer {
@@ -291,48 +303,54 @@ mod tests {
 
     #[test]
     fn tokens_come_back_as_written() {
-        let layers = [layer(2, 4), layer(3, 8)];
+        let layers = [layer(2, 32), layer(3, 64)];
         for (block_tokens, format) in
-            [1, 5, 16, 20, 32].into_iter().flat_map(|tokens| FORMATS.map(|format| (tokens, format)))
+            [1, 5, 16, 20, 32].into_iter().flat_map(|tokens| CacheFormat::ALL.map(|format| (tokens, format)))
         {
             let size = CacheSize { blocks: 3, window_blocks: 1, block_tokens, format };
             let mut store = KeyValueStore::new(&layers, size).unwrap();
-            for (layer, row) in [8, 24].into_iter().enumerate() {
+            for (layer, row) in [64, 192].into_iter().enumerate() {
                 for offset in 0..block_tokens {
-                    store.write(layer, 2, offset, &ramp(offset, row), &ramp(100 + offset, row)).unwrap();
+                    store
+                        .write(layer, 2, offset, &numbers(offset, row), &numbers(100 + offset, row))
+                        .unwrap();
                 }
             }
             let (keys, values) = store.read(1, 2, block_tokens - 1).unwrap();
-            assert_eq!((keys, values), (ramp(block_tokens - 1, 24), ramp(100 + block_tokens - 1, 24)));
-            assert_eq!(store.read(0, 1, 0).unwrap().0, vec![0.0; 8]);
+            assert_eq!((keys, values), (numbers(block_tokens - 1, 192), numbers(99 + block_tokens, 192)));
+            assert_eq!(store.read(0, 1, 0).unwrap().0, vec![0.0; 64]);
             assert_eq!(store.bytes(), 3 * KeyValueStore::block_bytes(&layers, false, block_tokens, format));
         }
     }
 
     #[test]
     fn windowed_layers_have_blocks_of_their_own() {
-        let layers = [layer(1, 2), CacheLayer { windowed: true, ..layer(1, 2) }];
-        for format in FORMATS {
+        let layers = [layer(1, 32), CacheLayer { windowed: true, ..layer(1, 32) }];
+        for format in CacheFormat::ALL {
             let size = CacheSize { blocks: 5, window_blocks: 2, block_tokens: 16, format };
             let mut store = KeyValueStore::new(&layers, size).unwrap();
             let bytes = |windowed| KeyValueStore::block_bytes(&layers, windowed, 16, format);
             assert_eq!(store.bytes(), 5 * bytes(false) + 2 * bytes(true));
-            store.write(0, 4, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
-            store.write(1, 1, 0, &ramp(0, 2), &ramp(0, 2)).unwrap();
-            assert!(store.write(1, 2, 0, &ramp(0, 2), &ramp(0, 2)).is_err());
+            let row = numbers(0, 32);
+            store.write(0, 4, 0, &row, &row).unwrap();
+            store.write(1, 1, 0, &row, &row).unwrap();
+            assert!(store.write(1, 2, 0, &row, &row).is_err());
         }
     }
 
     #[test]
     fn blocks_are_copied_in_the_layers_of_their_kind() {
-        let layers = [layer(2, 4), CacheLayer { windowed: true, ..layer(1, 8) }, layer(1, 3)];
-        for (format, windowed) in FORMATS.into_iter().flat_map(|format| [(format, false), (format, true)]) {
+        let layers = [layer(2, 32), CacheLayer { windowed: true, ..layer(1, 64) }, layer(1, 32)];
+        for (format, windowed) in
+            CacheFormat::ALL.into_iter().flat_map(|format| [(format, false), (format, true)])
+        {
             let size = CacheSize { blocks: 3, window_blocks: 3, block_tokens: 20, format };
             let mut store = KeyValueStore::new(&layers, size).unwrap();
             for block in 0..3 {
-                for (index, row) in [8, 8, 3].into_iter().enumerate() {
-                    let start = 500 * block as usize + 40 * index;
-                    store.write(index, block, 0, &ramp(start, 20 * row), &ramp(start + 7, 20 * row)).unwrap();
+                for (index, row) in [64, 64, 32].into_iter().enumerate() {
+                    let (seed, length) = (9 * block as usize + index, 20 * row);
+                    let (keys, values) = (numbers(seed, length), numbers(seed + 50, length));
+                    store.write(index, block, 0, &keys, &values).unwrap();
                 }
             }
             let content = |store: &KeyValueStore, index, block| {
@@ -356,8 +374,15 @@ mod tests {
     #[test]
     fn several_tokens_are_written_at_once() {
         let mut store = store(&[layer(1, 2)], 1, 8).unwrap();
-        store.write(0, 0, 3, &ramp(0, 6), &ramp(10, 6)).unwrap();
-        assert_eq!(store.read(0, 0, 4).unwrap(), (ramp(2, 2), ramp(12, 2)));
+        store.write(0, 0, 3, &[0.0, 1.0, 2.0, 3.0], &[4.0, 5.0, 6.0, 7.0]).unwrap();
+        assert_eq!(store.read(0, 0, 4).unwrap(), (vec![2.0, 3.0], vec![6.0, 7.0]));
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_into_scales_are_refused() {
+        let size = CacheSize { blocks: 1, window_blocks: 0, block_tokens: 16, format: CacheFormat::Q8_0 };
+        let error = KeyValueStore::new(&[layer(1, 32), layer(1, 80)], size).err().unwrap().to_string();
+        assert!(error.ends_with("q8_0 needs heads of a multiple of 32 components, not of 80"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "kernels are the one room where unsafe code is allowed")]
 
 mod bytes;
+mod cache_elements;
 mod cache_format;
 mod cpu;
 mod dequantize;
@@ -22,7 +23,9 @@ mod tensor;
 
 pub use bytes::Bytes;
 pub use cache_format::CacheFormat;
-pub use cpu::{Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, SequenceSpan};
+pub use cpu::{
+    Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, RowStatistics, SequenceSpan,
+};
 pub use dequantize::dequantize;
 pub use error::KernelError;
 pub use format::WeightFormat;

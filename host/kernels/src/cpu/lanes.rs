@@ -10,6 +10,18 @@ pub(crate) type Lanes = [f32; LANES];
 /// Lanes of the order of summation.
 pub(crate) const LANES: usize = 16;
 
+/// `a + b`, lane by lane.
+#[inline(always)]
+pub(crate) fn add(a: &Lanes, b: &Lanes) -> Lanes {
+    std::array::from_fn(|lane| a[lane] + b[lane])
+}
+
+/// `a·b`, lane by lane.
+#[inline(always)]
+pub(crate) fn multiply(a: &Lanes, b: &Lanes) -> Lanes {
+    std::array::from_fn(|lane| a[lane] * b[lane])
+}
+
 /// `a·b + c`, lane by lane, with one rounding.
 #[inline(always)]
 pub(crate) fn multiply_add(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {

@@ -15,6 +15,7 @@ mod packed;
 mod reader;
 mod scatter;
 mod softmax;
+mod statistics;
 mod tile;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
 pub use matmul::Product;
 pub(crate) use packed::PackedMatrix;
+pub use statistics::RowStatistics;
 
 use crate::pool::Pool;
 use crate::{KernelError, Matrix};

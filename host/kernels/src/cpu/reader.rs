@@ -1,32 +1,78 @@
-//! Stored keys and values as lanes of f32. Widening a half is exact, so every instruction set gives the same bits.
+//! Stored keys and values as lanes of f32. Widening is exact (a half's 11 bits times a code's 7 fit an f32), so every
+//! instruction set and every way of reading gives the same bits.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::lanes::LANES;
-use super::lanes::Lanes;
-use super::{InstructionSet, instruction_set::versions};
-use crate::cache_format::Half;
+use super::instruction_set::{InstructionSet, versions};
+use super::lanes::{self, LANES, Lanes};
+use crate::cache_elements::{CacheRun, Half};
+use crate::cache_format::SCALED;
 use crate::dequantize::half_to_f32;
+use crate::kv::KEY_TILE;
 
-/// How stored values become f32, as a type: a choice made for each register would cost as much as the reading.
+/// Keys or values of a tile as a reader takes them.
+#[derive(Copy, Clone, Default)]
+pub(super) struct Run<'a, S> {
+    pub(super) stored: &'a [S],
+    /// The factors of the stored numbers where they have any, in the order of [`crate::KeyValueStore`].
+    pub(super) scales: &'a [f32],
+}
+
+/// How stored numbers become f32, as a type: a choice made for each register would cost as much as the reading.
 pub(super) trait Reader {
-    /// A stored value.
+    /// A stored number.
     type Stored: Copy + Default;
 
-    /// Sixteen values. Those of an instruction set may only be read in code that is compiled for it.
-    fn lanes(stored: &[Self::Stored; 16]) -> Lanes;
+    /// Whether 32 components share a scale.
+    const HAS_SCALES: bool = false;
 
-    /// One value.
+    /// The keys of a tile; what has to be converted first goes to `space`, which has a value for every number.
+    fn keys<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, Self::Stored>;
+
+    /// The values of a tile, likewise.
+    fn values<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, Self::Stored>;
+
+    /// Sixteen numbers, without their scale. Those of an instruction set may only be read in code that is compiled for it.
+    fn lanes(stored: &[Self::Stored; LANES]) -> Lanes;
+
+    /// One number, without its scale.
     fn one(stored: Self::Stored) -> f32;
 }
 
-/// Values that are stored as f32.
+/// Every format as f32, which takes a copy for all but one: for tiles that many rows share.
 pub(super) struct Plain;
 
 impl Reader for Plain {
     type Stored = f32;
+
+    #[inline(always)]
+    fn keys<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, f32> {
+        let stored = match run {
+            CacheRun::F32(stored) => stored,
+            CacheRun::F16(halves) => widen(set, halves, space),
+            CacheRun::Q8_0 { codes, scales } => {
+                let space = &mut space[..codes.len()];
+                decode_keys(set, codes, scales, space);
+                space
+            }
+        };
+        Run { stored, scales: &[] }
+    }
+
+    #[inline(always)]
+    fn values<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, f32> {
+        let stored = match run {
+            CacheRun::F32(stored) => stored,
+            CacheRun::F16(halves) => widen(set, halves, space),
+            CacheRun::Q8_0 { codes, scales } => {
+                let space = &mut space[..codes.len()];
+                decode_values(set, codes, scales, space);
+                space
+            }
+        };
+        Run { stored, scales: &[] }
+    }
 
     #[inline(always)]
     fn lanes(stored: &Lanes) -> Lanes {
@@ -39,37 +85,77 @@ impl Reader for Plain {
     }
 }
 
-/// Halves, on any machine.
-pub(super) struct PortableHalves;
+/// Codes of `q8_0` where they lie; their scales are widened tile by tile.
+pub(super) struct Codes;
 
-/// Halves, with F16C.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Avx2Halves;
+impl Reader for Codes {
+    type Stored = i8;
 
-/// Halves, with AVX-512.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Avx512Halves;
-
-impl Reader for PortableHalves {
-    type Stored = Half;
+    const HAS_SCALES: bool = true;
 
     #[inline(always)]
-    fn lanes(stored: &[Half; 16]) -> Lanes {
-        stored.map(Self::one)
+    fn keys<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, i8> {
+        match run {
+            CacheRun::Q8_0 { codes, scales } => Run { stored: codes, scales: widen(set, scales, space) },
+            CacheRun::F32(_) | CacheRun::F16(_) => Run::default(),
+        }
     }
 
     #[inline(always)]
-    fn one(stored: Half) -> f32 {
-        half_to_f32(u16::from_le_bytes(stored))
+    fn values<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, i8> {
+        Self::keys(set, run, space)
+    }
+
+    #[inline(always)]
+    fn lanes(stored: &[i8; LANES]) -> Lanes {
+        stored.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn one(stored: i8) -> f32 {
+        f32::from(stored)
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-impl Reader for Avx2Halves {
-    type Stored = Half;
+/// Halves where they lie, by the instructions of one set.
+macro_rules! halves {
+    ($($(#[$attribute:meta])* $name:ident: $lanes:expr;)*) => {
+        $($(#[$attribute])*
+        pub(super) struct $name;
 
-    #[inline(always)]
-    fn lanes(stored: &[Half; 16]) -> Lanes {
+        $(#[$attribute])*
+        impl Reader for $name {
+            type Stored = Half;
+
+            #[inline(always)]
+            fn keys<'a>(_: InstructionSet, run: CacheRun<'a>, _: &'a mut [f32]) -> Run<'a, Half> {
+                match run {
+                    CacheRun::F16(stored) => Run { stored, scales: &[] },
+                    CacheRun::F32(_) | CacheRun::Q8_0 { .. } => Run::default(),
+                }
+            }
+
+            #[inline(always)]
+            fn values<'a>(set: InstructionSet, run: CacheRun<'a>, space: &'a mut [f32]) -> Run<'a, Half> {
+                Self::keys(set, run, space)
+            }
+
+            #[inline(always)]
+            fn lanes(stored: &[Half; LANES]) -> Lanes {
+                $lanes(stored)
+            }
+
+            #[inline(always)]
+            fn one(stored: Half) -> f32 {
+                half_to_f32(u16::from_le_bytes(stored))
+            }
+        })*
+    };
+}
+halves! {
+    PortableHalves: |stored: &[Half; LANES]| stored.map(Self::one);
+    #[cfg(target_arch = "x86_64")]
+    Avx2Halves: |stored: &[Half; LANES]| {
         let mut lanes = [0.0; LANES];
         for (half, lanes) in stored.as_chunks::<8>().0.iter().zip(lanes.as_chunks_mut::<8>().0) {
             // SAFETY: 16 bytes are read and 8 values written, the sizes of the two arrays; the caller has F16C.
@@ -78,37 +164,29 @@ impl Reader for Avx2Halves {
             }
         }
         lanes
-    }
-
-    #[inline(always)]
-    fn one(stored: Half) -> f32 {
-        PortableHalves::one(stored)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Reader for Avx512Halves {
-    type Stored = Half;
-
-    #[inline(always)]
-    fn lanes(stored: &[Half; 16]) -> Lanes {
+    };
+    #[cfg(target_arch = "x86_64")]
+    Avx512Halves: |stored: &[Half; LANES]| {
         let mut lanes = [0.0; LANES];
         // SAFETY: 32 bytes are read and 16 values written, the sizes of the two arrays; the caller has AVX-512.
         unsafe {
             _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(stored.as_ptr().cast())));
         }
         lanes
-    }
-
-    #[inline(always)]
-    fn one(stored: Half) -> f32 {
-        PortableHalves::one(stored)
-    }
+    };
 }
 
 versions! {
     fn widen_all(halves: &[Half], out: &mut [f32])
         = widen_with::<PortableHalves>, widen_with::<Avx2Halves>, widen_with::<Avx512Halves>;
+}
+versions! {
+    fn decode_keys(codes: &[i8], scales: &[Half], out: &mut [f32])
+        = keys_with::<PortableHalves>, keys_with::<Avx2Halves>, keys_with::<Avx512Halves>;
+}
+versions! {
+    fn decode_values(codes: &[i8], scales: &[Half], out: &mut [f32])
+        = values_with::<PortableHalves>, values_with::<Avx2Halves>, values_with::<Avx512Halves>;
 }
 
 /// Writes the values of `halves` to the beginning of `out`, which is at least as long, and returns them.
@@ -120,12 +198,37 @@ pub(super) fn widen<'a>(set: InstructionSet, halves: &[Half], out: &'a mut [f32]
 
 #[inline(always)]
 fn widen_with<R: Reader<Stored = Half>>(halves: &[Half], out: &mut [f32]) {
-    let ((halves, halves_rest), (out, out_rest)) = (halves.as_chunks::<16>(), out.as_chunks_mut::<16>());
+    let ((halves, halves_rest), (out, out_rest)) = (halves.as_chunks(), out.as_chunks_mut());
     for (halves, out) in halves.iter().zip(out) {
         *out = R::lanes(halves);
     }
     for (half, out) in halves_rest.iter().zip(out_rest) {
         *out = R::one(*half);
+    }
+}
+
+/// Codes `[group][32][16]` with scales `[group][16]`.
+#[inline(always)]
+fn keys_with<R: Reader<Stored = Half>>(codes: &[i8], scales: &[Half], out: &mut [f32]) {
+    const GROUP: usize = SCALED * KEY_TILE;
+    let groups = codes.as_chunks::<GROUP>().0.iter().zip(out.as_chunks_mut::<GROUP>().0);
+    for ((codes, out), scales) in groups.zip(scales.as_chunks().0) {
+        let scales = R::lanes(scales);
+        for (codes, out) in codes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+            *out = lanes::multiply(&Codes::lanes(codes), &scales);
+        }
+    }
+}
+
+/// Codes `[group][32]` with one scale each.
+#[inline(always)]
+fn values_with<R: Reader<Stored = Half>>(codes: &[i8], scales: &[Half], out: &mut [f32]) {
+    let groups = codes.as_chunks::<SCALED>().0.iter().zip(out.as_chunks_mut::<SCALED>().0);
+    for ((codes, out), scale) in groups.zip(scales) {
+        let scale = [R::one(*scale); LANES];
+        for (codes, out) in codes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+            *out = lanes::multiply(&Codes::lanes(codes), &scale);
+        }
     }
 }
 

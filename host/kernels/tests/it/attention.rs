@@ -1,7 +1,8 @@
 //! Paged attention against plain softmax attention in f64, and its independence of batch and chunking.
 
 use espalier_kernels::{
-    AttentionShape, CacheFormat, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, SequenceSpan,
+    AttentionShape, CacheFormat, CacheLayer, CacheSize, Cpu, InstructionSet, KeyValueStore, RowStatistics,
+    SequenceSpan,
 };
 
 use crate::noise;
@@ -38,22 +39,27 @@ impl Case {
         (noise(length, 2).iter().map(|value| value * 3.0).collect(), noise(length, 3))
     }
 
-    /// A store whose blocks for the sequence are scattered, and their numbers. Unused places hold garbage.
+    /// A store whose blocks for the sequence are scattered, and their numbers. Unused places hold what is no number.
     fn store(&self) -> (KeyValueStore, Vec<u32>) {
+        self.store_until(self.tokens)
+    }
+
+    /// The same, with the first `tokens` tokens only.
+    fn store_until(&self, tokens: usize) -> (KeyValueStore, Vec<u32>) {
         let used = self.tokens.div_ceil(self.block_tokens);
         let layer = |kv_heads, head_dim| CacheLayer { kv_heads, head_dim, windowed: false };
-        let layers = [layer(1, 8), layer(self.kv_heads, self.head_dim)];
+        let layers = [layer(1, 32), layer(self.kv_heads, self.head_dim)];
         let Self { block_tokens, format, .. } = *self;
         let size = CacheSize { blocks: used * 2 + 1, window_blocks: 0, block_tokens, format };
         let mut store = KeyValueStore::new(&layers, size).unwrap();
         let row = self.kv_heads * self.head_dim;
-        let garbage = vec![1e30; self.block_tokens * row];
+        let garbage = vec![f32::NAN; self.block_tokens * row];
         for block in 0..store.size().blocks as u32 {
             store.write(1, block, 0, &garbage, &garbage).unwrap();
         }
         let blocks: Vec<u32> = (0..used as u32).map(|index| 2 * (used as u32 - index)).collect();
         let (keys, values) = self.keys_and_values();
-        for token in 0..self.tokens {
+        for token in 0..tokens {
             let place = (blocks[token / self.block_tokens], token % self.block_tokens);
             let range = token * row..(token + 1) * row;
             store.write(1, place.0, place.1, &keys[range.clone()], &values[range]).unwrap();
@@ -63,45 +69,60 @@ impl Case {
 
     fn run(&self, cpu: &Cpu, spans: &[(usize, usize)]) -> Vec<f32> {
         let (store, blocks) = self.store();
+        self.run_in(cpu, &store, &blocks, spans)
+    }
+
+    /// Attention of the queries `first..first + count` for each span.
+    fn run_in(&self, cpu: &Cpu, store: &KeyValueStore, blocks: &[u32], spans: &[(usize, usize)]) -> Vec<f32> {
         let (queries, row) = (self.queries(), self.heads * self.head_dim);
         let mut output = Vec::new();
         for (first, count) in spans {
             let mut part = vec![f32::NAN; count * row];
-            let span =
-                SequenceSpan { blocks: &blocks, window_blocks: &[], first_position: *first, queries: *count };
+            let span = SequenceSpan { blocks, window_blocks: &[], first_position: *first, queries: *count };
             let queries = &queries[first * row..(first + count) * row];
-            cpu.attention(&self.shape(), queries, &[span], &store, 1, &mut part).unwrap();
+            cpu.attention(&self.shape(), queries, &[span], store, 1, &mut part).unwrap();
             output.extend(part);
         }
         output
     }
 
+    /// The scores of every query head at every token against the keys that it sees, in f64.
+    fn scores(&self) -> Vec<Vec<f64>> {
+        let (queries, (keys, _)) = (self.queries(), self.keys_and_values());
+        let (d, group) = (self.head_dim, self.heads / self.kv_heads);
+        let mut scores = Vec::new();
+        for (index, query) in queries.chunks_exact(d).enumerate() {
+            let (token, head) = (index / self.heads, index % self.heads);
+            let first = self.window.map_or(0, |window| (token + 1).saturating_sub(window));
+            let dot = |key: usize| {
+                let key = &keys[(key * self.kv_heads + head / group) * d..][..d];
+                let terms = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                terms.sum::<f64>() / (d as f64).sqrt()
+            };
+            scores.push((first..=token).map(dot).collect());
+        }
+        scores
+    }
+
+    fn sink(&self, head: usize) -> Option<f64> {
+        self.sinks.as_ref().map(|sinks| f64::from(sinks[head]))
+    }
+
     fn naive(&self) -> Vec<f64> {
-        let (queries, (keys, values)) = (self.queries(), self.keys_and_values());
+        let (_, values) = self.keys_and_values();
         let (d, group) = (self.head_dim, self.heads / self.kv_heads);
         let mut output = Vec::new();
-        for token in 0..self.tokens {
-            for head in 0..self.heads {
-                let query = &queries[(token * self.heads + head) * d..][..d];
-                let first = self.window.map_or(0, |window| (token + 1).saturating_sub(window));
-                let at = |key: usize| (key * self.kv_heads + head / group) * d;
-                let dot = |key: usize| {
-                    let terms =
-                        query.iter().zip(&keys[at(key)..][..d]).map(|(a, b)| f64::from(*a) * f64::from(*b));
-                    terms.sum::<f64>() / (d as f64).sqrt()
-                };
-                let scores: Vec<f64> = (first..=token).map(dot).collect();
-                let sink = self.sinks.as_ref().map(|sinks| f64::from(sinks[head]));
-                let maximum = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = scores.iter().map(|score| (score - maximum).exp()).collect();
-                let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - maximum).exp());
-                for component in 0..d {
-                    let terms = weights
-                        .iter()
-                        .zip(first..)
-                        .map(|(weight, key)| weight * f64::from(values[at(key) + component]));
-                    output.push(terms.sum::<f64>() / total);
-                }
+        for (index, scores) in self.scores().into_iter().enumerate() {
+            let (token, head) = (index / self.heads, index % self.heads);
+            let (first, sink) = (token + 1 - scores.len(), self.sink(head));
+            let maximum = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - maximum).exp()).collect();
+            let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - maximum).exp());
+            for component in 0..d {
+                let value =
+                    |key: usize| f64::from(values[(key * self.kv_heads + head / group) * d + component]);
+                let terms = weights.iter().zip(first..).map(|(weight, key)| weight * value(key));
+                output.push(terms.sum::<f64>() / total);
             }
         }
         output
@@ -110,7 +131,11 @@ impl Case {
 
 fn cases(format: CacheFormat) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (heads, kv_heads, head_dim) in [(1, 1, 8), (9, 3, 64), (8, 2, 40), (6, 1, 33)] {
+    let shapes = [(1, 1, 8), (9, 3, 64), (8, 2, 40), (6, 1, 33), (4, 2, 32), (5, 1, 96)];
+    for (heads, kv_heads, head_dim) in shapes {
+        if head_dim % format.head_multiple() != 0 {
+            continue;
+        }
         for block_tokens in [1, 5, 16, 24, 32] {
             for (window, sinks) in [(None, false), (Some(7), true), (Some(128), false), (None, true)] {
                 let sinks = sinks.then(|| noise(heads, 9).iter().map(|value| value * 4.0).collect());
@@ -142,19 +167,81 @@ fn paged_attention_is_softmax_attention() {
 }
 
 #[test]
-fn halves_cost_what_their_rounding_costs() {
+fn formats_cost_what_their_rounding_costs() {
     let cpu = Cpu::new(2).unwrap();
-    for (plain, half) in cases(CacheFormat::F32).iter().zip(&cases(CacheFormat::F16)) {
-        let expected = plain.run(&cpu, &[(0, plain.tokens)]);
-        let found = half.run(&cpu, &[(0, half.tokens)]);
-        assert_ne!(found, expected, "nothing was rounded");
-        // A half is off by 2^-11 of itself. |query|, |key| < 3, so a score moves by at most 9·√d·2^-11, every weight
-        // by e^(twice that) in proportion, and |value| < 1 by 2^-11 on top.
-        let score = 9.0 * (half.head_dim as f32).sqrt() / 2048.0;
-        let bound = ((2.0 * score).exp() - 1.0) + 1.0 / 2048.0;
-        let largest = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
-        let largest = largest.fold(0.0, f32::max);
-        assert!(largest <= bound.min(0.01), "off by {largest}, at most {bound} can come from rounding");
+    // A half is off by 2^-11 of itself, a code by half of a 127th of the largest in its group and that one's rounding.
+    for (format, error, most) in
+        [(CacheFormat::F16, 1.0 / 2048.0, 0.01), (CacheFormat::Q8_0, 0.5 / 127.0 + 1.0 / 2048.0, 0.04)]
+    {
+        for case in cases(format) {
+            let found = case.run(&cpu, &[(0, case.tokens)]);
+            let plain = Case { format: CacheFormat::F32, ..case };
+            let expected = plain.run(&cpu, &[(0, plain.tokens)]);
+            assert_ne!(found, expected, "nothing was rounded");
+            // |query|, |key| < 3, so a score moves by at most 9·√d times the error, every weight by e^(twice that) in
+            // proportion, and |value| < 1 by the error on top.
+            let score = 9.0 * (plain.head_dim as f32).sqrt() * error;
+            let bound = ((2.0 * score).exp() - 1.0) + error;
+            let largest = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
+            let largest = largest.fold(0.0, f32::max);
+            assert!(
+                largest <= bound.min(most),
+                "{format}: off by {largest}, at most {bound} can come from rounding"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_query_does_not_see_has_no_influence() {
+    let cpu = Cpu::new(2).unwrap();
+    for case in CacheFormat::ALL.into_iter().flat_map(cases) {
+        // The queries before the last two tokens, beside those two, whose keys and values are no numbers.
+        let expected = case.run(&cpu, &[(60, 15)]);
+        let (store, blocks) = case.store_until(75);
+        let found = case.run_in(&cpu, &store, &blocks, &[(60, 17)]);
+        let seen = 15 * case.heads * case.head_dim;
+        assert_eq!(found[..seen], expected);
+        assert!(found[seen..].iter().all(|value| value.is_nan()));
+    }
+}
+
+#[test]
+fn statistics_are_those_of_the_scores() {
+    let devices = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
+        .map(|set| Cpu::with_instruction_set(2, set).unwrap());
+    for case in cases(CacheFormat::F32) {
+        let (store, blocks) = case.store();
+        let span =
+            SequenceSpan { blocks: &blocks, window_blocks: &[], first_position: 0, queries: case.tokens };
+        let (queries, plain) = (case.queries(), case.run(&devices[0], &[(0, case.tokens)]));
+        let scores = case.scores();
+        for cpu in &devices {
+            let mut found = vec![RowStatistics::default(); case.tokens * case.heads];
+            let mut output = vec![0.0; queries.len()];
+            let shape = case.shape();
+            cpu.attention_with_statistics(&shape, &queries, &[span], &store, 1, &mut output, &mut found)
+                .unwrap();
+            assert_eq!(output, plain);
+            for (index, (found, scores)) in found.iter().zip(&scores).enumerate() {
+                let sink = case.sink(index % case.heads);
+                let total: f64 = scores.iter().chain(&sink).map(|score| score.exp()).sum();
+                let terms = scores.iter().chain(&sink).map(|score| score.exp() / total);
+                let entropy = -terms.map(|share| share * share.ln()).sum::<f64>();
+                let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+                let variance =
+                    scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / scores.len() as f64;
+                let expected = [entropy, mean, variance, sink.map_or(0.0, |sink| sink.exp() / total)];
+                let found = [found.entropy, found.score_mean, found.score_variance, found.sink_mass];
+                for (found, expected) in found.into_iter().zip(expected) {
+                    let difference = (f64::from(found) - expected).abs();
+                    assert!(
+                        difference < 2e-5 * expected.abs().max(1.0),
+                        "{found} instead of {expected}, {cpu:?}"
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -162,7 +249,7 @@ fn halves_cost_what_their_rounding_costs() {
 fn results_do_not_depend_on_chunks_threads_or_instructions() {
     let portable = Cpu::with_instruction_set(1, InstructionSet::Portable).unwrap();
     let vector = Cpu::new(3).unwrap();
-    for case in cases(CacheFormat::F32).into_iter().chain(cases(CacheFormat::F16)) {
+    for case in CacheFormat::ALL.into_iter().flat_map(cases) {
         let whole = case.run(&portable, &[(0, case.tokens)]);
         let single: Vec<(usize, usize)> = (0..case.tokens).map(|token| (token, 1)).collect();
         assert_eq!(case.run(&vector, &single), whole);
@@ -172,7 +259,7 @@ fn results_do_not_depend_on_chunks_threads_or_instructions() {
 
 #[test]
 fn sequences_in_a_batch_do_not_meet() {
-    for format in [CacheFormat::F32, CacheFormat::F16] {
+    for format in CacheFormat::ALL {
         batch_equals_alone(&cases(format)[9]);
     }
 }
@@ -218,7 +305,7 @@ fn bad_shapes_are_refused() {
 
 #[test]
 fn windowed_layers_need_their_window_only() {
-    for format in [CacheFormat::F32, CacheFormat::F16] {
+    for format in CacheFormat::ALL {
         let mut cases = cases(format).into_iter();
         window_is_enough(&cases.find(|case| case.window == Some(7) && case.block_tokens == 5).unwrap());
     }

@@ -2,7 +2,8 @@
 
 use espalier_golden::distance::{argmax, kl_of_logits, log_sum_exp};
 use espalier_golden::{data, tensors::Tensors};
-use espalier_kernels::Precision;
+use espalier_kernels::{CacheFormat, Precision};
+use espalier_model::{ForwardBatch, LogitRows, SequenceSize};
 
 use crate::loaded;
 
@@ -59,4 +60,28 @@ fn exact_path_has_transformers_logits_and_the_fast_path_its_distribution() {
         "the fast path has the same argmax at {same} of {} positions",
         tokens.len()
     );
+}
+
+#[test]
+fn narrow_caches_keep_the_distribution() {
+    let golden = Tensors::read(&data().join("smollm2-logits.safetensors")).unwrap();
+    let tokens = golden.ids("tokens").unwrap();
+    let loaded = loaded::smollm2();
+    let model = &loaded.1;
+    let logits = |format| {
+        let size = SequenceSize { tokens: tokens.len(), step_tokens: tokens.len(), block_tokens: 32 };
+        let (mut cache, blocks) = model.cache_for_one(size, format).unwrap();
+        let spans = [blocks.span(0, tokens.len()).unwrap()];
+        let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
+        model.forward(&batch, &mut cache, Precision::Exact, None).unwrap()
+    };
+    let (exact, vocabulary) = (logits(CacheFormat::F32), model.spec().vocab_size);
+    for (format, limit) in [(CacheFormat::F16, 1e-6), (CacheFormat::Q8_0, 1e-3)] {
+        let found = logits(format);
+        let rows = exact.chunks_exact(vocabulary).zip(found.chunks_exact(vocabulary));
+        let mean_kl =
+            rows.map(|(exact, found)| kl_of_logits(exact, found)).sum::<f64>() / tokens.len() as f64;
+        println!("cache in {format}: mean KL {mean_kl:.2e}");
+        assert!(mean_kl <= limit, "mean KL with a cache in {format} is {mean_kl}, limit {limit}");
+    }
 }
