@@ -9,16 +9,19 @@ use espalier_kernels::{Activations, Precision, Product};
 use super::routing::{Group, Routing};
 use super::{Pass, Scratch};
 use crate::error::ModelError;
+use crate::probe::{Probe, ProbeSink};
 use crate::weights::{GatedNetwork, Layer, Linear};
 
 impl Pass<'_> {
     /// `hidden += Σ weight · expert(x)` over the experts that the router picks for each `x = rms_norm(hidden)`.
     pub(super) fn experts(
         &self,
+        index: usize,
         layer: &Layer,
         (router, experts, active): (&Linear, &[GatedNetwork], usize),
         hidden: &mut [f32],
         scratch: &mut Scratch,
+        probes: &mut dyn ProbeSink,
     ) -> Result<(), ModelError> {
         let (cpu, width) = (&self.model.cpu, self.model.spec.hidden_size);
         cpu.rms_norm(hidden, &layer.ffn_norm, self.model.spec.rms_norm_eps, &mut scratch.normed);
@@ -50,7 +53,31 @@ impl Pass<'_> {
         drop(products);
         self.add_biases(&routing, experts, |expert| &expert.down, terms);
         cpu.add_mixture(hidden, width, terms, &routing.mixture);
+        self.show_routing(index, &routing, experts.len(), terms, probes);
         Ok(())
+    }
+
+    /// Shows the routing and the norms of the experts' outputs, `terms`, to whoever wants them.
+    fn show_routing(
+        &self,
+        layer: usize,
+        routing: &Routing,
+        experts: usize,
+        terms: &[f32],
+        probes: &mut dyn ProbeSink,
+    ) {
+        if probes.wants(layer, Probe::RouterWeights) {
+            let weights = routing.by_expert(experts, |_, weight| weight);
+            self.show(probes, layer, Probe::RouterWeights, experts, &weights);
+        }
+        if probes.wants(layer, Probe::ExpertOutputNorm) {
+            let width = self.model.spec.hidden_size;
+            let norms = routing.by_expert(experts, |row, _| {
+                let output = terms.get(row * width..(row + 1) * width).unwrap_or_default();
+                output.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32
+            });
+            self.show(probes, layer, Probe::ExpertOutputNorm, experts, &norms);
+        }
     }
 
     /// The router's choice for every row of `normed`. Always exact: a rounding error here is another expert.

@@ -2,6 +2,7 @@
 
 use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Precision, Product};
 
+use super::attention_statistics::AttentionStatistics;
 use super::{Pass, Scratch};
 use crate::error::ModelError;
 use crate::probe::{Probe, ProbeSink};
@@ -46,7 +47,14 @@ impl Pass<'_> {
             sinks: layer.sinks.as_deref(),
         };
         self.store(index, keys, values, cache)?;
-        cpu.attention(&shape, queries, self.spans, cache, index, heads)?;
+        let mut statistics = AttentionStatistics::new(probes, index, self.tokens * layer.spec.heads);
+        match statistics.wanted() {
+            None => cpu.attention(&shape, queries, self.spans, cache, index, heads)?,
+            Some(rows) => {
+                cpu.attention_with_statistics(&shape, queries, self.spans, cache, index, heads, rows)?;
+            }
+        }
+        statistics.show(probes, index, layer.spec.heads);
         self.show(probes, index, Probe::HeadOutput, query_width, heads);
         self.add_projected(&layer.attention_output, heads, hidden, &mut scratch.residual)
     }
@@ -63,7 +71,7 @@ impl Pass<'_> {
         match &layer.feed_forward {
             FeedForward::Dense(network) => self.dense(index, layer, network, hidden, scratch, probes),
             FeedForward::Experts { router, experts, active } => {
-                self.experts(layer, (router, experts, *active), hidden, scratch)
+                self.experts(index, layer, (router, experts, *active), hidden, scratch, probes)
             }
         }
     }
@@ -162,7 +170,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn show(&self, probes: &mut dyn ProbeSink, layer: usize, probe: Probe, width: usize, values: &[f32]) {
+    /// Shows one value for each token and column, if the sink wants them.
+    pub(super) fn show(
+        &self,
+        probes: &mut dyn ProbeSink,
+        layer: usize,
+        probe: Probe,
+        width: usize,
+        values: &[f32],
+    ) {
         if probes.wants(layer, probe) {
             probes.record(layer, probe, self.tokens, width, values);
         }

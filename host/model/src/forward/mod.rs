@@ -4,6 +4,7 @@
 //! path bit for bit, as long as the kernels keep their order of summation). Key-value rows of the batch's tokens are
 //! written before they are read. Who owns which cache block is the caller's business.
 
+mod attention_statistics;
 mod batch;
 mod experts;
 mod layer;
@@ -18,7 +19,7 @@ pub use score::LogitSink;
 
 use crate::error::ModelError;
 use crate::model::Model;
-use crate::probe::{NoProbes, ProbeSink};
+use crate::probe::{NoProbes, Probe, ProbeSink};
 
 /// Buffers of one pass, sized for its tokens and reused by every layer.
 struct Scratch {
@@ -70,8 +71,10 @@ impl Model {
         let mut hidden = self.embed(batch.tokens)?;
         let mut scratch = self.scratch(batch.tokens.len());
         for (index, layer) in self.layers.iter().enumerate() {
+            pass.show(probes, index, Probe::LayerInput, self.spec.hidden_size, &hidden);
             pass.attention(index, layer, cache, &mut hidden, &mut scratch, probes)?;
             pass.feed_forward(index, layer, &mut hidden, &mut scratch, probes)?;
+            pass.show(probes, index, Probe::LayerOutput, self.spec.hidden_size, &hidden);
         }
         self.logits(&hidden, &rows)
     }

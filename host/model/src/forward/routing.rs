@@ -54,6 +54,20 @@ impl Routing {
         }
         Self { groups, tokens, mixture }
     }
+
+    /// `[tokens, experts]`: `value` of the grouped row and the weight where a token meets an expert, 0 elsewhere.
+    pub(super) fn by_expert(&self, experts: usize, value: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        let tokens = self.tokens.iter().max().map_or(0, |last| last + 1);
+        let mut values = vec![0.0; tokens * experts];
+        for (row, weight) in &self.mixture {
+            let group = self.groups.iter().find(|group| group.rows.contains(row));
+            let place = group.zip(self.tokens.get(*row)).map(|(group, token)| token * experts + group.expert);
+            if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+                *slot = value(*row, *weight);
+            }
+        }
+        values
+    }
 }
 
 /// The experts of one token, ascending, and their weights.
@@ -90,10 +104,11 @@ mod tests {
         let logits = [[9.0, 0.0, 8.0, 0.0], [0.0, 0.0, 9.0, 8.0]].concat();
         let routing = Routing::new(&logits, 4, 2);
         let groups: Vec<(usize, Range<usize>)> =
-            routing.groups.into_iter().map(|group| (group.expert, group.rows)).collect();
+            routing.groups.iter().map(|group| (group.expert, group.rows.clone())).collect();
         assert_eq!(groups, [(0, 0..1), (2, 1..3), (3, 3..4)]);
         assert_eq!(routing.tokens, [0, 0, 1, 1]);
         let rows: Vec<usize> = routing.mixture.iter().map(|(row, _)| *row).collect();
         assert_eq!(rows, [0, 1, 2, 3]);
+        assert_eq!(routing.by_expert(4, |row, _| row as f32 + 1.0), [1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 3.0, 4.0]);
     }
 }

@@ -14,6 +14,7 @@ mod harmony_parsing;
 mod harmony_rendering;
 mod model;
 mod model_directories;
+mod probes;
 mod smollm2;
 mod synthetic_models;
 mod tagged_answers;
