@@ -24,7 +24,7 @@ mod tensor;
 pub use bytes::Bytes;
 pub use cache_format::CacheFormat;
 pub use cpu::{
-    Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, RowStatistics, SequenceSpan,
+    Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics, SequenceSpan,
 };
 pub use dequantize::dequantize;
 pub use error::KernelError;

@@ -13,6 +13,7 @@ mod lanes;
 mod matmul;
 mod packed;
 mod reader;
+mod roof;
 mod scatter;
 mod softmax;
 mod statistics;
@@ -26,6 +27,7 @@ pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
 pub use matmul::Product;
 pub(crate) use packed::PackedMatrix;
+pub use roof::Roof;
 pub use statistics::RowStatistics;
 
 use crate::pool::Pool;

@@ -5,6 +5,7 @@
 
 mod decode;
 mod footprint;
+mod kernels;
 mod measure;
 mod prefill;
 mod speculation;
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     Speculation(speculation::Args),
     /// Bytes on disk and in memory, seconds to load, speed of prefill and decode, in one run.
     Footprint(footprint::Args),
+    /// Each kernel's share of the memory's bandwidth or the processor's peak, both measured in the same run.
+    Kernels(kernels::Args),
 }
 
 /// Runs a bench.
@@ -32,5 +35,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Prefill(args) => prefill::run(args),
         Bench::Speculation(args) => speculation::run(args),
         Bench::Footprint(args) => footprint::run(args),
+        Bench::Kernels(args) => kernels::run(args),
     }
 }
