@@ -4,7 +4,7 @@
  * multiply and one add count as two operations. The larger buffer is far over any cache; the smaller is the size of
  * SmolLM2's weights, which a large L3 holds.
  *
- * Built by peers.py: cc -O3 -march=native -pthread roof.c -o roof. Run: roof THREADS
+ * Built by bench/peers: cc -O3 -march=native -pthread roof.c -o roof. Run: roof THREADS
  */
 #include <immintrin.h>
 #include <pthread.h>

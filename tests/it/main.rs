@@ -13,6 +13,7 @@ mod command_line;
 mod hostile_components;
 mod http;
 mod live_pruning;
+mod load;
 mod metrics;
 mod openai_client;
 mod perplexity;

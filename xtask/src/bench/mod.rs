@@ -11,9 +11,10 @@ use crate::workspace::Workspace;
 /// What to measure.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// This program and llama.cpp in turn, on SmolLM2.
+    /// This program and llama.cpp in turn: SmolLM2 in three formats, beside a foreign process and over HTTP, and the shape
+    /// of GPT-OSS 20B; takes most of an hour and 40 GB of disk. `--parts` picks some.
     Peers {
-        /// Options for `bench/peers.py run`.
+        /// Options for `bench/peers run`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

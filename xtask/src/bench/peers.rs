@@ -1,4 +1,4 @@
-//! `cargo xtask bench peers`: this program and llama.cpp in turn, on the same model and machine.
+//! `cargo xtask bench peers`: this program and llama.cpp in turn, on the same models and machine.
 
 use std::process::Command;
 
@@ -8,11 +8,11 @@ use crate::prerequisites::PYTHON;
 use crate::workspace::Workspace;
 use crate::{build, console, model, process, setup};
 
-/// Builds both sides, then hands over to `bench/peers.py`, which explains the method; `arguments` go to its `run`.
+/// Builds both sides, then hands over to `bench/peers`, which explains the method; `arguments` go to its `run`.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     setup::run(workspace)?;
     build::espalier(workspace)?;
-    let script = workspace.root().join("bench/peers.py");
+    let script = workspace.root().join("bench/peers");
     console::step("bench: build llama.cpp (half an hour on 2 cores, once)");
     let mut peers = Command::new(PYTHON);
     peers.arg(&script).args(["build", "--cache"]).arg(workspace.cache());

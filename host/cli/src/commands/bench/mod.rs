@@ -1,13 +1,14 @@
 //! `espalier bench`: speed of the parts, each measured alone.
 //!
 //! Every bench warms up once, then repeats and reports the median, so that two programs can be compared in turn on a
-//! noisy machine. Tokens are fixed where speed does not depend on which they are.
+//! noisy machine. Tokens are fixed where speed does not depend on which they are. [`serve`] alone drives a running server.
 
 mod decode;
 mod footprint;
 mod kernels;
 mod measure;
 mod prefill;
+mod serve;
 mod speculation;
 
 use anyhow::Result;
@@ -26,6 +27,8 @@ pub(crate) enum Bench {
     Footprint(footprint::Args),
     /// Each kernel's share of the memory's bandwidth or the processor's peak, both measured in the same run.
     Kernels(kernels::Args),
+    /// Latencies and throughput of a running server, of any kind that has OpenAI's completions.
+    Serve(serve::Args),
 }
 
 /// Runs a bench.
@@ -36,5 +39,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Speculation(args) => speculation::run(args),
         Bench::Footprint(args) => footprint::run(args),
         Bench::Kernels(args) => kernels::run(args),
+        Bench::Serve(args) => serve::run(args),
     }
 }
