@@ -11,6 +11,7 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 
 use crate::KernelError;
+use crate::arena::Part;
 
 /// One cache line; a vector of them starts on a 64-byte border.
 #[derive(Copy, Clone)]
@@ -19,6 +20,7 @@ struct CacheLine([u8; 64]);
 
 enum Storage {
     Owned { lines: Vec<CacheLine>, length: usize },
+    Part(Part),
     Mapped(Mmap),
 }
 
@@ -30,6 +32,7 @@ impl Storage {
             Self::Owned { lines, length } => unsafe {
                 std::slice::from_raw_parts(lines.as_ptr().cast::<u8>(), *length)
             },
+            Self::Part(part) => part.as_slice(),
             Self::Mapped(map) => map,
         }
     }
@@ -46,6 +49,12 @@ impl Bytes {
     /// Copies `bytes` into a buffer that starts on a 64-byte border.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         Self::copy_from(bytes.len(), bytes.chunks(64))
+    }
+
+    /// Bytes of an arena.
+    pub(crate) fn from_part(part: Part) -> Self {
+        let range = 0..part.as_slice().len();
+        Self { storage: Arc::new(Storage::Part(part)), range }
     }
 
     /// The little-endian bytes of `values`.

@@ -7,6 +7,7 @@
 // Memory mapping, the pool's borrowed closures and vector instructions need it; every block says why it is sound.
 #![expect(unsafe_code, reason = "kernels are the one room where unsafe code is allowed")]
 
+mod arena;
 mod bytes;
 mod cache_elements;
 mod cache_format;

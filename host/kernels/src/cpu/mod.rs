@@ -30,6 +30,7 @@ pub(crate) use packed::PackedMatrix;
 pub use roof::Roof;
 pub use statistics::RowStatistics;
 
+use crate::arena::Arena;
 use crate::pool::Pool;
 use crate::{KernelError, Matrix};
 
@@ -41,6 +42,7 @@ pub struct Cpu {
 
 struct Device {
     pool: Pool,
+    arena: Arena,
     instruction_set: InstructionSet,
 }
 
@@ -64,7 +66,8 @@ impl Cpu {
         };
         let instruction_set = wanted.min(InstructionSet::detect());
         tracing::debug!(threads, %instruction_set, "kernels ready");
-        Ok(Self { device: Arc::new(Device { pool: Pool::new(threads)?, instruction_set }) })
+        let device = Device { pool: Pool::new(threads)?, arena: Arena::default(), instruction_set };
+        Ok(Self { device: Arc::new(device) })
     }
 
     /// Threads that share the work, the caller included.
@@ -75,6 +78,11 @@ impl Cpu {
     /// What the kernels run with.
     pub fn instruction_set(&self) -> InstructionSet {
         self.device.instruction_set
+    }
+
+    /// Where rearranged weights are kept.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.device.arena
     }
 
     /// Makes the rearranged copy of `matrix` that fast products read, where its format has one (all but the

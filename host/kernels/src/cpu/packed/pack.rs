@@ -5,7 +5,7 @@ use super::{BLOCK, GROUP, PackedMatrix};
 use crate::cpu::Cpu;
 use crate::cpu::scatter::Scatter;
 use crate::dequantize::group_scale_and_minimum;
-use crate::{Bytes, Matrix, WeightFormat};
+use crate::{Matrix, WeightFormat};
 
 /// The packed form of `matrix`, if its format has one and its rows are whole blocks of activations.
 pub(crate) fn pack(cpu: &Cpu, matrix: &Matrix) -> Option<PackedMatrix> {
@@ -16,32 +16,38 @@ pub(crate) fn pack(cpu: &Cpu, matrix: &Matrix) -> Option<PackedMatrix> {
         return None;
     }
     let (size, groups) = (layout.group_bytes(blocks), rows.div_ceil(GROUP));
-    let mut bytes = vec![0u8; groups * size];
-    let parts = Scatter::new(&mut bytes);
-    cpu.parallel(groups, &|group| {
-        // SAFETY: each group writes its own bytes.
-        let out = unsafe { parts.part(group * size, size) };
-        let (scales, codes) = out.split_at_mut(layout.codes_start(blocks));
-        let (count, mut joined) = (GROUP.min(rows - group * GROUP), Vec::new());
-        let source = matrix.row_blocks(group * GROUP, count, 0..columns, &mut joined);
-        for row in 0..count {
-            let source = source.row(row).chunks_exact(format.block_bytes());
-            if format.block_values() == BLOCK {
-                let cells = codes.chunks_exact_mut(layout.code_bytes());
-                for (index, (block, cell)) in source.zip(cells).enumerate() {
-                    place_block(format, layout, block, row, scales, index, cell);
-                }
-            } else {
-                let cells = codes.chunks_exact_mut(layout.code_bytes() * 8);
-                for (index, (block, cells)) in source.zip(cells).enumerate() {
-                    place_super_block(format, layout, block, row, scales, index, cells);
-                }
-            }
-        }
+    let bytes = cpu.arena().bytes(groups * size, |bytes| {
+        let parts = Scatter::new(bytes);
+        cpu.parallel(groups, &|group| {
+            // SAFETY: each group writes its own bytes.
+            place_group(matrix, layout, group, unsafe { parts.part(group * size, size) });
+        });
     });
     // Fast products read the packed copy only, so the original need not stay resident beside it.
     matrix.release();
-    Some(PackedMatrix { format, layout, columns, bytes: Bytes::from_vec(bytes) })
+    Some(PackedMatrix { format, layout, columns, bytes })
+}
+
+/// Places the rows of one group.
+fn place_group(matrix: &Matrix, layout: Layout, group: usize, out: &mut [u8]) {
+    let (format, columns) = (matrix.format(), matrix.columns());
+    let (scales, codes) = out.split_at_mut(layout.codes_start(columns / BLOCK));
+    let (count, mut joined) = (GROUP.min(matrix.rows() - group * GROUP), Vec::new());
+    let source = matrix.row_blocks(group * GROUP, count, 0..columns, &mut joined);
+    for row in 0..count {
+        let source = source.row(row).chunks_exact(format.block_bytes());
+        if format.block_values() == BLOCK {
+            let cells = codes.chunks_exact_mut(layout.code_bytes());
+            for (index, (block, cell)) in source.zip(cells).enumerate() {
+                place_block(format, layout, block, row, scales, index, cell);
+            }
+        } else {
+            let cells = codes.chunks_exact_mut(layout.code_bytes() * 8);
+            for (index, (block, cells)) in source.zip(cells).enumerate() {
+                place_super_block(format, layout, block, row, scales, index, cells);
+            }
+        }
+    }
 }
 
 /// Places a block of 32 values into lane `row` of its cell and of the scales of block `index`.
