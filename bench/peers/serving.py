@@ -30,11 +30,8 @@ FIGURES = {
     "inter_p99": "between tokens p99, ms",
 }
 LATENCIES = [figure for figure in FIGURES if figure != "tokens_per_second"]
-# The metric in which each server counts the prompt tokens that it computed, and of ours what to take off it.
-COMPUTED = {
-    "espalier": ("vllm:prompt_tokens_total", "vllm:prefix_cache_hits_total"),
-    "llama_cpp": ("llamacpp:prompt_tokens_total", None),
-}
+# The metric in which each server counts the prompt tokens that it computed.
+COMPUTED = {"espalier": "espalier_prompt_tokens_total", "llama_cpp": "llamacpp:prompt_tokens_total"}
 
 
 @contextlib.contextmanager
@@ -103,12 +100,8 @@ def load(arguments, serving, seed, streams, requests, prompt_tokens=PROMPT_TOKEN
 def computed_prompt_tokens(url, name):
     with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-
-    def total(metric):
-        return sum(float(value) for value in re.findall(rf"^{metric}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE))
-
-    whole, cached = COMPUTED[name]
-    return total(whole) - (total(cached) if cached else 0)
+    values = re.findall(rf"^{COMPUTED[name]}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.MULTILINE)
+    return sum(map(float, values))
 
 
 def measure(arguments):
