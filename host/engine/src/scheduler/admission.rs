@@ -55,9 +55,14 @@ impl Scheduler {
         has_room
     }
 
-    /// What the cache has of a sequence's tokens. A prompt that is scored needs the logits of all of them.
+    /// Whether a sequence can begin with what others computed. A prompt that is scored needs the logits of all its tokens.
+    fn shares_prefixes(&self, sequence: &Sequence) -> bool {
+        self.cache.keeps_prefixes() && !sequence.scores_prompt()
+    }
+
+    /// What the cache has of a sequence's tokens.
     fn lookup(&self, sequence: &Sequence) -> Prefix {
-        if self.cache.keeps_prefixes() && !sequence.scores_prompt() {
+        if self.shares_prefixes(sequence) {
             self.cache.lookup(&sequence.tokens, sequence.cache_salt.clone())
         } else {
             self.cache.nothing(sequence.cache_salt.clone())
@@ -73,8 +78,7 @@ impl Scheduler {
             let shared = common_length(&other.tokens[..full], &candidate.tokens[..known]);
             (cached..shared).contains(&other.computed) && shared >= cached + BLOCK_TOKENS
         };
-        self.cache.keeps_prefixes()
-            && !candidate.scores_prompt()
+        self.shares_prefixes(candidate)
             && self.running.iter().any(|other| {
                 !other.is_decoding()
                     && other.priority <= candidate.priority
@@ -121,8 +125,10 @@ impl Scheduler {
         sequence.computed = self.cache.adopt(&mut sequence.blocks, prefix, &mut plan.copies);
         if sequence.start() {
             sequence.cached_tokens = sequence.computed;
-            plan.prefix_queries += sequence.prompt_tokens;
-            plan.prefix_hits += sequence.cached_tokens;
+            if self.shares_prefixes(&sequence) {
+                plan.prefix_queries += sequence.prompt_tokens;
+                plan.prefix_hits += sequence.cached_tokens;
+            }
         }
         self.running.push(sequence);
     }

@@ -99,6 +99,7 @@ pub(crate) struct Counts {
     pub(crate) gate: Mutex<()>,
     pub(crate) prefill_tokens: AtomicUsize,
     pub(crate) recomputed_tokens: AtomicUsize,
+    pub(crate) prefix_queries: AtomicUsize,
     pub(crate) prefix_hits: AtomicUsize,
     pub(crate) preemptions: AtomicUsize,
     pub(crate) steps: AtomicUsize,
@@ -116,6 +117,7 @@ impl EngineObserver for Counts {
         for (counter, count) in [
             (&self.prefill_tokens, record.prefill_tokens),
             (&self.recomputed_tokens, record.recomputed_tokens),
+            (&self.prefix_queries, record.prefix_queries),
             (&self.prefix_hits, record.prefix_hits),
             (&self.preemptions, record.preemptions),
             (&self.steps, 1),

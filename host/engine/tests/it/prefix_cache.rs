@@ -57,6 +57,8 @@ fn a_usage_says_how_much_was_there() {
         let scored = request(1).with_logprobs(0).unwrap().with_prompt_logprobs();
         assert_eq!(cached(scored), 0, "all logits are wanted");
         assert_eq!(counts.prefix_hits.load(Relaxed), 3 * SHARED + 9);
+        let searched = [1, 1, 2, 3, 4].map(|seed| request(seed).prompt_tokens());
+        assert_eq!(counts.prefix_queries.load(Relaxed), searched.iter().sum::<usize>());
     }
 }
 

@@ -38,6 +38,7 @@ fn a_shared_beginning_is_computed_once_and_the_metrics_say_so() {
     let theirs = r#"{engine="1",model_name="tiny"}"#;
     assert_eq!(with.series(&format!("vllm:prefix_cache_hits_total{theirs}")), cached);
     assert_eq!(with.series(&format!("vllm:prefix_cache_queries_total{theirs}")), computed(&without));
+    assert_eq!(without.series(&format!("vllm:prefix_cache_queries_total{theirs}")), 0.0);
     assert_eq!(with.series(&format!("vllm:prompt_tokens_total{theirs}")), computed(&without));
     let blocks = |host: &Host, state| {
         let labels = format!(r#"{{generation="1",model="tiny",state="{state}",variant="original"}}"#);
