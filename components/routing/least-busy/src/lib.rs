@@ -6,17 +6,13 @@
 
 use std::cmp::Ordering;
 
-use espalier_request_router::{Guest, Identity, Request, VariantStatus};
+use espalier_request_router::{Guest, Identity, Request, VariantStatus, identity};
 
 struct LeastBusy;
 
 impl Guest for LeastBusy {
     fn describe() -> Identity {
-        Identity {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "The variant with the fewest running and waiting requests".to_owned(),
-        }
+        identity!()
     }
 
     fn route(_request: Request, variants: Vec<VariantStatus>) -> Result<u32, String> {

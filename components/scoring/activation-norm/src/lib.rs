@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use espalier_scoring_policy::{
-    Description, Error, Guest, GuestJob, Identity, Job, ModelShape, Probe, ScoredUnit, Tensor, Traces, Unit,
+    Description, Guest, GuestJob, Job, ModelShape, Probe, ScoredUnit, Tensor, Traces, Unit, identity,
 };
 
 struct ActivationNorm;
@@ -27,12 +27,7 @@ impl Guest for ActivationNorm {
 
     fn describe() -> Description {
         Description {
-            identity: Identity {
-                name: env!("CARGO_PKG_NAME").to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                summary: "Norm of the mean activation of heads, key/value groups and FFN channels (Minitron)"
-                    .to_owned(),
-            },
+            identity: identity!(),
             units: vec![
                 ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput] },
                 ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput] },
@@ -62,12 +57,12 @@ impl GuestJob for Pass {
     fn observe(&self, layer: u32, traces: &Traces) -> Result<(), String> {
         let mut sums = self.sums.borrow_mut();
         for probe in &self.probes {
-            let mean = traces.values(*probe).map_err(text)?.mean_abs();
+            let mean = traces.values(*probe)?.mean_abs();
             let sum = match sums.entry((layer, *probe)) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Tensor::zeros(&mean.shape()).map_err(text)?),
+                Entry::Vacant(entry) => entry.insert(Tensor::zeros(&mean.shape())?),
             };
-            sum.accumulate_squares(&mean).map_err(text)?;
+            sum.accumulate_squares(&mean)?;
         }
         Ok(())
     }
@@ -80,7 +75,7 @@ impl GuestJob for Pass {
         if unit == Unit::FfnChannel {
             return values(&norms);
         }
-        let heads = values(&norms.grouped_l2_norm(self.shape.head_dim).map_err(text)?)?;
+        let heads = values(&norms.grouped_l2_norm(self.shape.head_dim)?)?;
         if unit == Unit::Head {
             return Ok(heads);
         }
@@ -91,7 +86,7 @@ impl GuestJob for Pass {
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f64>, String> {
-    Ok(tensor.read().map_err(text)?.into_iter().map(f64::from).collect())
+    Ok(tensor.read()?.into_iter().map(f64::from).collect())
 }
 
 /// What a unit is scored by.
@@ -100,15 +95,6 @@ fn probe(unit: Unit) -> Result<Probe, String> {
         Unit::Head | Unit::KvGroup => Ok(Probe::HeadOutput),
         Unit::FfnChannel => Ok(Probe::FfnActivation),
         other => Err(format!("units of the kind {other:?} are not scored")),
-    }
-}
-
-fn text(error: Error) -> String {
-    match error {
-        Error::ShapeMismatch(text)
-        | Error::InvalidArgument(text)
-        | Error::TooLarge(text)
-        | Error::Unavailable(text) => text,
     }
 }
 

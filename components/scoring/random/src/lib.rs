@@ -4,8 +4,7 @@
 //! layer and the unit's index alone (splitmix64). It needs no probes, so the host neither loads the model nor reads text.
 
 use espalier_scoring_policy::{
-    Description, Error, Guest, GuestJob, Identity, Job, ModelShape, ScoredUnit, Traces, Unit, calibration,
-    model,
+    Description, Guest, GuestJob, Job, ModelShape, ScoredUnit, Traces, Unit, calibration, identity, model,
 };
 
 struct Random;
@@ -18,11 +17,7 @@ impl Guest for Random {
 
     fn describe() -> Description {
         Description {
-            identity: Identity {
-                name: env!("CARGO_PKG_NAME").to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                summary: "Seeded random scores for every kind of unit, as a control".to_owned(),
-            },
+            identity: identity!(),
             units: UNITS.map(|unit| ScoredUnit { unit, probes: Vec::new() }).to_vec(),
         }
     }
@@ -41,7 +36,7 @@ impl GuestJob for Draw {
     }
 
     fn scores(&self, layer: u32, unit: Unit) -> Result<Vec<f64>, String> {
-        let count = model::unit_count(layer, unit).map_err(text)?;
+        let count = model::unit_count(layer, unit)?;
         let kind = UNITS.iter().position(|&known| known == unit).unwrap_or_default() as u64;
         let stream = mix(mix(calibration::seed() ^ kind) ^ u64::from(layer));
         Ok((0..u64::from(count)).map(|index| unit_interval(mix(stream ^ index))).collect())
@@ -59,15 +54,6 @@ fn mix(state: u64) -> u64 {
 /// The upper 53 bits as a number in [0, 1).
 fn unit_interval(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-fn text(error: Error) -> String {
-    match error {
-        Error::ShapeMismatch(text)
-        | Error::InvalidArgument(text)
-        | Error::TooLarge(text)
-        | Error::Unavailable(text) => text,
-    }
 }
 
 espalier_scoring_policy::export!(Random);

@@ -4,6 +4,9 @@
 //! `espalier_request_router::export!(MyRouter)`. See `components/routing/least-busy` for a whole one. The interfaces'
 //! documentation is that of the WIT in `wit/`.
 
+#[path = "../../../identity.rs"]
+mod identity;
+
 #[allow(missing_docs, reason = "generated from the WIT, which documents every item it can")]
 mod bindings {
     wit_bindgen::generate!({

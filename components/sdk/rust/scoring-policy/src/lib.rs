@@ -4,6 +4,11 @@
 //! `espalier_scoring_policy::export!(MyPolicy)`. See `components/scoring/activation-norm` for a whole one. The
 //! interfaces' documentation is that of the WIT in `wit/`.
 
+#[path = "../../../identity.rs"]
+mod identity;
+#[path = "../../../refusal.rs"]
+mod refusal;
+
 #[allow(missing_docs, reason = "generated from the WIT, which documents every item it can")]
 mod bindings {
     wit_bindgen::generate!({
