@@ -7,6 +7,7 @@
     reason = "a test ends where something does not hold"
 )]
 
+mod answer_metrics;
 mod bad_requests;
 mod broken_models;
 mod command_line;

@@ -162,7 +162,7 @@ fn evaluate(workspace: &Workspace, baseline: &Path, pruned: &[PathBuf], report: 
     let mut evaluate = Command::new(workspace.espalier());
     evaluate.arg("evaluate").arg("--baseline").arg(baseline).arg("--model");
     evaluate.args(pruned).arg(model::path(workspace));
-    evaluate.args(["--metrics", "perplexity", "--data"]);
+    evaluate.args(["--metrics", "perplexity,agreement", "--data"]);
     evaluate.arg(texts::folder(workspace).join(Part::TestExcerpt.file())).arg("--report").arg(report);
     process::result("evaluate the models", &mut evaluate)
 }

@@ -17,6 +17,22 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let python = times.measure("Python environment", || python::environment(workspace))?;
     let promtool = times.measure("promtool", || promtool::find(workspace))?;
     times.measure("build of the host", || build::espalier(workspace))?;
+    console::step("test: formulas of the guests");
+    times.measure("formulas of the guests", || {
+        let mut cargo = Command::new("cargo");
+        cargo.args([
+            "test",
+            "--release",
+            "--locked",
+            "--package",
+            "espalier-text-metrics",
+            "--manifest-path",
+        ]);
+        process::run(
+            "pass the tests of the guests' formulas",
+            cargo.arg(workspace.guests().join("Cargo.toml")),
+        )
+    })?;
     console::step("test: cargo test");
     times.measure("cargo test", || {
         let mut cargo = Command::new("cargo");

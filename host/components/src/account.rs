@@ -1,4 +1,4 @@
-//! What one call into a guest has used: time, host calls, log lines.
+//! What one call into a guest has used: time, host calls, log lines, generated tokens.
 //!
 //! Guest time is what the guest's thread computed outside host calls. On Linux it is taken from the thread's share of
 //! the processor, so that a busy machine does not stop a guest that never got to run; elsewhere it is the time that
@@ -19,6 +19,7 @@ pub(crate) struct Account {
     in_host: Duration,
     host_calls: u64,
     log_lines: u64,
+    generated_tokens: u64,
     guest: Duration,
     sampled: Option<Sample>,
 }
@@ -38,6 +39,7 @@ impl Account {
             in_host: Duration::ZERO,
             host_calls: 0,
             log_lines: 0,
+            generated_tokens: 0,
             guest: Duration::ZERO,
             sampled: None,
         }
@@ -65,6 +67,16 @@ impl Account {
     pub(crate) fn count_log_line(&mut self) -> u64 {
         self.log_lines += 1;
         self.log_lines
+    }
+
+    /// Counts the tokens that a session may generate.
+    pub(crate) fn count_generated_tokens(&mut self, tokens: u32, limits: &Limits) -> Result<(), Limit> {
+        let wanted = self.generated_tokens.saturating_add(u64::from(tokens));
+        if wanted > limits.generated_tokens {
+            return Err(Limit::GeneratedTokens(limits.generated_tokens));
+        }
+        self.generated_tokens = wanted;
+        Ok(())
     }
 
     /// Takes a sample at a tick, while the guest runs; fails when a time limit is reached.

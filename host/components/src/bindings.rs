@@ -14,6 +14,9 @@ pub mod kernels {
                 import espalier:kernels/calibration@0.1.0;
                 import espalier:kernels/inference@0.1.0;
                 import espalier:kernels/text@0.1.0;
+                import espalier:kernels/samples@0.1.0;
+                import espalier:kernels/baseline@0.1.0;
+                import espalier:kernels/report@0.1.0;
                 import espalier:kernels/telemetry@0.1.0;
                 import espalier:policy/types@0.1.0;
             }
@@ -23,6 +26,7 @@ pub mod kernels {
         with: {
             "espalier:kernels/tensor.tensor": crate::context::HostTensor,
             "espalier:kernels/calibration.traces": crate::context::HostTraces,
+            "espalier:kernels/inference.session": crate::context::HostSession,
         },
     });
 }

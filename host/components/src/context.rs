@@ -1,8 +1,8 @@
-//! What one instance holds in the host: its tensors, its inputs, and the account of what it uses.
+//! What one instance holds in the host: its tensors and sessions, its inputs, and the account of what it uses.
 //!
 //! A context is the data of one wasmtime store. Every host function runs through [`Context::host_call`], which keeps the
 //! call's [`Account`]. Memory and tables are limited by
-//! the [`ResourceLimiter`] implementation; tensors by [`Context::keep`].
+//! the [`ResourceLimiter`] implementation; tensors by [`Context::keep`], sessions by [`Context::reserve_session`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use crate::account::Account;
 use crate::error::Limit;
-use crate::{Limits, ModelFacts, TextScorer, Trace};
+use crate::{Limits, MetricInputs, ModelFacts, TokenStream, Trace};
 
 /// What the bookkeeping of a tensor costs beside its values, counted so that empty tensors are not free.
 const TENSOR_OVERHEAD: usize = 128;
@@ -25,12 +25,19 @@ pub struct HostTensor(Arc<Tensor>);
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct HostTraces(pub(crate) Arc<[Trace]>);
 
+/// The continuation behind a guest's handle.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct HostSession(pub(crate) Box<dyn TokenStream>);
+
 /// The state of one instance.
 pub(crate) struct Context {
     pub(crate) facts: Option<Arc<ModelFacts>>,
     /// The seed of the scoring job.
     pub(crate) seed: u64,
-    pub(crate) scorer: Option<Arc<dyn TextScorer>>,
+    /// What a metric measures.
+    pub(crate) metric: Option<MetricInputs>,
+    /// What a metric said for the report.
+    pub(crate) notes: Vec<String>,
     pub(crate) limits: Arc<Limits>,
     /// `name@version`, or the digest before that is known.
     pub(crate) label: Arc<str>,
@@ -40,6 +47,7 @@ pub(crate) struct Context {
     table_elements: usize,
     tensor_bytes: usize,
     tensors: usize,
+    sessions: usize,
 }
 
 impl Context {
@@ -47,7 +55,8 @@ impl Context {
         Self {
             facts: None,
             seed: 0,
-            scorer: None,
+            metric: None,
+            notes: Vec::new(),
             limits,
             label,
             account: Account::new(),
@@ -56,6 +65,7 @@ impl Context {
             table_elements: 0,
             tensor_bytes: 0,
             tensors: 0,
+            sessions: 0,
         }
     }
 
@@ -137,6 +147,39 @@ impl Context {
     /// Ends a handle to traces.
     pub(crate) fn withdraw(&mut self, handle: Resource<HostTraces>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
+        Ok(())
+    }
+
+    /// Fails unless the guest may begin a further session of so many tokens. Asked before the session begins.
+    pub(crate) fn reserve_session(&mut self, max_tokens: u32) -> wasmtime::Result<()> {
+        if self.sessions >= self.limits.sessions {
+            return Err(Limit::Sessions(self.limits.sessions).into());
+        }
+        Ok(self.account.count_generated_tokens(max_tokens, &self.limits)?)
+    }
+
+    /// Gives the guest a session.
+    pub(crate) fn open_session(
+        &mut self,
+        stream: Box<dyn TokenStream>,
+    ) -> wasmtime::Result<Resource<HostSession>> {
+        let handle = self.table.push(HostSession(stream))?;
+        self.sessions += 1;
+        Ok(handle)
+    }
+
+    /// The session behind a handle.
+    pub(crate) fn session(
+        &mut self,
+        handle: &Resource<HostSession>,
+    ) -> wasmtime::Result<&mut dyn TokenStream> {
+        Ok(&mut *self.table.get_mut(handle)?.0)
+    }
+
+    /// Takes a session back, which cancels it.
+    pub(crate) fn close_session(&mut self, handle: Resource<HostSession>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        self.sessions = self.sessions.saturating_sub(1);
         Ok(())
     }
 }

@@ -109,7 +109,7 @@ pub enum ComponentError {
         component: String,
         /// The call.
         call: &'static str,
-        /// The error of the [`TextScorer`](crate::TextScorer).
+        /// The error of what [`MetricInputs`](crate::MetricInputs) holds.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The host has no room for a further instance.
@@ -284,6 +284,12 @@ pub enum Limit {
     },
     /// It holds more tensors than this.
     Tensors(usize),
+    /// It holds more sessions than this.
+    Sessions(usize),
+    /// Its sessions would generate more tokens than this in one call.
+    GeneratedTokens(u64),
+    /// It wrote more notes for the report than this.
+    Notes(usize),
     /// A list or string from it is larger than this many bytes.
     CrossingBytes(usize),
 }
@@ -301,6 +307,9 @@ impl Limit {
             Self::Stack(_) => "stack",
             Self::TensorBytes { .. } => "tensor_bytes",
             Self::Tensors(_) => "tensors",
+            Self::Sessions(_) => "sessions",
+            Self::GeneratedTokens(_) => "generated_tokens",
+            Self::Notes(_) => "notes",
             Self::CrossingBytes(_) => "crossing_bytes",
         }
     }
@@ -326,6 +335,11 @@ impl fmt::Display for Limit {
                 write!(f, "it wanted {wanted} bytes of tensors, its quota is {allowed} bytes")
             }
             Self::Tensors(limit) => write!(f, "it holds more than {limit} tensors"),
+            Self::Sessions(limit) => write!(f, "it holds more than {limit} sessions"),
+            Self::GeneratedTokens(limit) => {
+                write!(f, "its sessions were to generate more than {limit} tokens in one call")
+            }
+            Self::Notes(limit) => write!(f, "it wrote more than {limit} notes for the report"),
             Self::CrossingBytes(limit) => write!(f, "it passed more than {limit} bytes to the host at once"),
         }
     }

@@ -1,12 +1,8 @@
-//! What the host's other rooms hand to components: the model's shape, traces, a scorer of text, variants' load.
-//!
-//! Plain data, so that a component can be tested without a model. The one trait is [`TextScorer`], because scoring a
-//! window costs a forward pass and must not happen before a guest asks for it.
+//! What the host's other rooms hand to components: the model's shape, traces, variants' load. Plain data, so that a
+//! component can be tested without a model; what metrics need beside it is in [`MetricInputs`](crate::MetricInputs).
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -144,34 +140,6 @@ pub struct Trace {
     pub values: Arc<Tensor>,
 }
 
-/// A model with an evaluation text: what an evaluation metric measures.
-///
-/// The host checks every argument that comes from a guest before it gets here.
-pub trait TextScorer: Send + Sync {
-    /// The evaluation text's tokens.
-    fn tokens(&self) -> &[u32];
-
-    /// How many bytes of text these tokens of the evaluation text stand for. The range lies inside the text.
-    fn byte_count(&self, tokens: Range<usize>) -> u64;
-
-    /// The beginning-of-sequence token, if the tokenizer puts one before a text.
-    fn beginning_of_sequence(&self) -> Option<u32>;
-
-    /// The longest window, in tokens, that can be scored.
-    fn max_window(&self) -> usize;
-
-    /// The natural logarithm of the probability of each token of `window[score_from..]` given all before it:
-    /// `window.len() - score_from` values, `1 <= score_from <= window.len() <= max_window`.
-    ///
-    /// An error (a failed forward pass, a cancelled job) ends the evaluation and comes back from it as the source of
-    /// [`ComponentError::Input`].
-    fn log_probabilities(
-        &self,
-        window: &[u32],
-        score_from: usize,
-    ) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>>;
-}
-
 /// What a router knows of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteRequest {
@@ -198,16 +166,4 @@ pub struct VariantStatus {
     pub kv_usage: f32,
     /// The recent mean time between two tokens of one sequence, once there is one.
     pub milliseconds_per_token: Option<f32>,
-}
-
-/// One figure that a metric measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measurement {
-    /// What it is, for example `perplexity.stride`.
-    pub name: String,
-    /// The figure.
-    pub value: f64,
-    /// Its standard error, where the metric has one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub standard_error: Option<f64>,
 }

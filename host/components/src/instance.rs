@@ -7,11 +7,11 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use crate::context::Context;
 use crate::error::Limit;
-use crate::{ComponentError, HostConfig, Limits};
+use crate::{ComponentError, HostConfig, InputError, Limits};
 
-/// Carries the error of a [`TextScorer`](crate::TextScorer) through the guest's stack.
+/// Carries an error of what [`MetricInputs`](crate::MetricInputs) holds through the guest's stack.
 #[derive(Debug)]
-pub(crate) struct InputFailed(pub(crate) Box<dyn Error + Send + Sync>);
+pub(crate) struct InputFailed(pub(crate) InputError);
 
 impl fmt::Display for InputFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

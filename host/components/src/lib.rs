@@ -9,7 +9,7 @@
 //!
 //! How the crate is organised: [`Host`] (engine, clock, linkers) loads a [`Component`]; [`ScoringPolicy`],
 //! [`RequestRouter`] and [`EvaluationMetric`] are what one can do with it; [`Deployments`] keeps versions and which of
-//! them is active in which slot. What components are told (the model's shape, traces, a scorer of text) is plain data
+//! them is active in which slot. What components are told (the model's shape, traces, a model to measure) is plain data
 //! that the crates above fill in; this crate knows no model.
 
 #[expect(unreachable_pub, reason = "generated; the WIT is the documentation")]
@@ -31,6 +31,7 @@ mod instance;
 mod limits;
 mod lookup;
 mod metric;
+mod metric_inputs;
 mod router;
 mod scoring;
 mod ticker;
@@ -42,12 +43,14 @@ pub use deployments::{Activation, ComponentRecord, Deployed, Deployments, Slot, 
 pub use error::{ComponentError, Limit};
 pub use host::Host;
 pub use identity::Identity;
-pub use inputs::{
-    LayerFacts, Measurement, ModelFacts, Probe, RouteRequest, TextScorer, Trace, Unit, VariantStatus,
-};
+pub use inputs::{LayerFacts, ModelFacts, Probe, RouteRequest, Trace, Unit, VariantStatus};
 pub use limits::{HostConfig, Limits};
 pub use lookup::{DIRECTORY_VARIABLE, find_component, read_component};
 pub use metric::EvaluationMetric;
+pub use metric_inputs::{
+    Baseline, Generator, InputError, Measurement, MetricInputs, MetricReport, Sample, Sampling, StreamStep,
+    TextScorer, TokenComparison, TokenStream,
+};
 pub use router::RequestRouter;
 pub use scoring::{ScoringJob, ScoringPolicy};
 pub use world::World;

@@ -25,11 +25,17 @@ pub struct Limits {
     pub tensors: usize,
     /// How many values `tensor.read` hands out at most.
     pub read_values: usize,
+    /// How many sessions it may hold.
+    pub sessions: usize,
+    /// How many tokens the sessions of one call may generate together, counted when they begin.
+    pub generated_tokens: u64,
+    /// How many notes one call may put into the report.
+    pub notes: usize,
     /// Lists and strings that cross from the guest to the host in one crossing, in bytes.
     pub crossing_bytes: usize,
     /// Log lines of one call; further ones are dropped and counted.
     pub log_lines: u64,
-    /// The length of a log line in characters; the rest is cut.
+    /// The length of a log line or a note in characters; the rest is cut.
     pub log_line_length: usize,
 }
 
@@ -46,6 +52,9 @@ impl Limits {
             tensor_bytes: 0,
             tensors: 0,
             read_values: 0,
+            sessions: 0,
+            generated_tokens: 0,
+            notes: 0,
             crossing_bytes: 256 << 10,
             log_lines: 4,
             log_line_length: 1_000,
@@ -64,6 +73,9 @@ impl Limits {
             tensor_bytes: 512 << 20,
             tensors: 100_000,
             read_values: 65_536,
+            sessions: 0,
+            generated_tokens: 0,
+            notes: 0,
             crossing_bytes: 32 << 20,
             log_lines: 100,
             log_line_length: 4_000,
@@ -78,7 +90,9 @@ impl Limits {
             host_calls: 10_000_000,
             tensor_bytes: 0,
             tensors: 0,
-            read_values: 65_536,
+            sessions: 64,
+            generated_tokens: 1_000_000,
+            notes: 16,
             ..Self::scoring()
         }
     }

@@ -1,4 +1,4 @@
-//! Evaluation metrics: a model and a text in, figures out.
+//! Evaluation metrics: a model and data in, figures out.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::calls::CallReport;
 use crate::component::{Component, Prepared};
 use crate::identity::shortened;
 use crate::scoring::refusal;
-use crate::{ComponentError, Identity, Measurement, ModelFacts, TextScorer, World};
+use crate::{ComponentError, Identity, Measurement, MetricInputs, MetricReport, World};
 
 /// A component of the world `evaluation-metric`.
 #[derive(Clone, Debug)]
@@ -39,28 +39,20 @@ impl EvaluationMetric {
         self.component.identity()
     }
 
-    /// Measures the model on the scorer's text, in an instance of its own. Blocks for as long as that takes; an error
-    /// of the scorer (a cancelled job) ends it.
-    pub fn evaluate(
-        &self,
-        facts: Arc<ModelFacts>,
-        scorer: Arc<dyn TextScorer>,
-    ) -> Result<Vec<Measurement>, ComponentError> {
-        self.report.watch(|| self.measure(facts, scorer))
+    /// Measures what `inputs` holds, in an instance of its own. Blocks for as long as that takes; an error of an input (a
+    /// cancelled job) ends it.
+    pub fn evaluate(&self, inputs: MetricInputs) -> Result<MetricReport, ComponentError> {
+        self.report.watch(|| self.measure(inputs))
     }
 
-    fn measure(
-        &self,
-        facts: Arc<ModelFacts>,
-        scorer: Arc<dyn TextScorer>,
-    ) -> Result<Vec<Measurement>, ComponentError> {
+    fn measure(&self, inputs: MetricInputs) -> Result<MetricReport, ComponentError> {
         let Prepared::Metric(pre) = self.component.prepared() else {
             return Err(self.component.not_a(World::EvaluationMetric));
         };
         let mut instance = self.component.start(
             |context| {
-                context.facts = Some(facts);
-                context.scorer = Some(scorer);
+                context.facts = Some(Arc::clone(&inputs.facts));
+                context.metric = Some(inputs);
             },
             |store| pre.instantiate(store),
         )?;
@@ -68,27 +60,36 @@ impl EvaluationMetric {
         let measured = instance
             .call("evaluate", |metric, store| metric.espalier_policy_metric().call_evaluate(store))?
             .map_err(|message| refusal(label, "evaluate", &message))?;
-        let invalid = |found: String, expected: &str| ComponentError::InvalidAnswer {
-            component: label.to_owned(),
-            call: "evaluate",
-            found,
-            expected: expected.to_owned(),
-        };
-        let checked = measured.into_iter().map(|measurement| {
-            let name = measurement.name;
-            if !is_measurement_name(&name) {
-                let found = format!("the name {:?}", shortened(&name, 80));
-                return Err(invalid(found, "lower-case letters, digits, hyphens and dots, at most 100"));
-            }
-            let error = measurement.standard_error;
-            if !measurement.value.is_finite() || error.is_some_and(|error| !error.is_finite()) {
-                let found = format!("{} ± {} for {name}", measurement.value, error.unwrap_or_default());
-                return Err(invalid(found, "finite figures"));
-            }
-            Ok(Measurement { name, value: measurement.value, standard_error: error })
-        });
-        checked.collect()
+        let measurements = measured
+            .into_iter()
+            .map(|found| checked(label, found.name, found.value, found.standard_error))
+            .collect::<Result<_, _>>()?;
+        Ok(MetricReport { measurements, notes: std::mem::take(&mut instance.store.data_mut().notes) })
     }
+}
+
+/// A figure that the guest gave, if it is one.
+fn checked(
+    label: &str,
+    name: String,
+    value: f64,
+    standard_error: Option<f64>,
+) -> Result<Measurement, ComponentError> {
+    let invalid = |found: String, expected: &str| ComponentError::InvalidAnswer {
+        component: label.to_owned(),
+        call: "evaluate",
+        found,
+        expected: expected.to_owned(),
+    };
+    if !is_measurement_name(&name) {
+        let found = format!("the name {:?}", shortened(&name, 80));
+        return Err(invalid(found, "lower-case letters, digits, hyphens and dots, at most 100"));
+    }
+    if !value.is_finite() || standard_error.is_some_and(|error| !error.is_finite()) {
+        let found = format!("{value} ± {} for {name}", standard_error.unwrap_or_default());
+        return Err(invalid(found, "finite figures"));
+    }
+    Ok(Measurement { name, value, standard_error })
 }
 
 fn is_measurement_name(name: &str) -> bool {

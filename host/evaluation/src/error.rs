@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use espalier_components::ComponentError;
+use espalier_engine::EngineError;
 use espalier_model::ModelError;
 
 /// An error of the evaluation crate. Each message is one sentence that names the thing, what was found and what was
@@ -27,6 +28,38 @@ pub enum EvaluationError {
         path: PathBuf,
         /// Where decoding failed.
         offset: usize,
+    },
+    /// A line of JSONL that is no sample.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Sample {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What was found in which field, and what was expected.
+        problem: String,
+    },
+    /// A file of samples without any.
+    #[error("{} holds no sample; expected at least one line", path.display())]
+    NoSamples {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A sample whose prompt the model cannot continue.
+    #[error("sample {sample} cannot be answered: {source}")]
+    Unanswerable {
+        /// The sample, counted from 1.
+        sample: usize,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// A continuation that ended before its time.
+    #[error("{name} could not go on to generate: {reason}")]
+    Generation {
+        /// The model.
+        name: String,
+        /// Why.
+        reason: String,
     },
     /// A text without tokens.
     #[error("{} holds {found} tokens; expected at least 2, one to predict another from", path.display())]
@@ -58,8 +91,8 @@ pub enum EvaluationError {
         /// The position in the window.
         position: usize,
     },
-    /// The context is too short for a measurement of speed.
-    #[error("{name} has a context of {found} tokens; expected at least {expected} to measure its speed")]
+    /// The context is too short for a measurement.
+    #[error("{name} has a context of {found} tokens; expected at least {expected} for the measurement")]
     ContextTooShort {
         /// The model.
         name: String,
@@ -83,6 +116,9 @@ pub enum EvaluationError {
     /// The model crate refused.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A metric component failed.
     #[error(transparent)]
     Component(#[from] ComponentError),

@@ -1,46 +1,35 @@
-//! Everything about one or several models on one text.
+//! Everything about one or several models on the same data.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use espalier_components::{EvaluationMetric, Measurement, TextScorer};
+use espalier_components::EvaluationMetric;
 use espalier_kernels::Cpu;
 use espalier_model::{Checkpoint, Model};
 
-use crate::agreement::{Agreement, AgreementRequest, measure_agreement};
+use crate::data::EvaluationData;
 use crate::error::EvaluationError;
-use crate::facts::model_facts;
 use crate::memory::{bytes_on_disk, resident_bytes};
 use crate::report::{Report, Row};
-use crate::scorer::ModelScorer;
-use crate::text::{EvaluationText, TextRecord};
+use crate::subject::{LoadedSubject, Subject};
 use crate::timing::{TimingRequest, measure_timing};
-
-/// How often a running metric is looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A model to measure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// What the report calls it.
-    pub name: String,
-    /// Its checkpoint.
-    pub path: PathBuf,
-}
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationRequest {
-    /// The text.
+    /// The data: plain text, or samples in a file whose name ends in `.jsonl`.
     pub data: PathBuf,
     /// Tokens of the text to use; all if none.
     pub max_tokens: Option<usize>,
+    /// Tokens that an answer to a sample may have.
+    pub answer_tokens: usize,
     /// Measure speed.
     pub timing: Option<TimingRequest>,
-    /// Measure how close models stay to the baseline.
-    pub agreement: Option<AgreementRequest>,
+}
+
+impl EvaluationRequest {
+    /// How long an answer may be where nothing else is asked for.
+    pub const ANSWER_TOKENS: usize = 128;
 }
 
 /// Where an evaluation stands.
@@ -48,21 +37,21 @@ pub struct EvaluationRequest {
 pub struct Step<'a> {
     /// The model being measured.
     pub subject: &'a str,
-    /// The metric's name, `timing` or `agreement`.
+    /// The metric's name, or `timing`.
     pub what: &'a str,
-    /// Log-probabilities computed, or windows compared.
+    /// Tokens scored, compared or generated.
     pub done: u64,
-    /// Of how many, where that is known: a metric decides itself how much it scores.
+    /// Of how many, where that is known: a metric decides itself how much it asks for.
     pub total: Option<u64>,
 }
 
 /// Measures `baseline`, if there is one, and then each of `subjects`, one after the other.
 ///
-/// All are measured on the same text, but each with its own tokenizer. `progress` is told where the work stands and
+/// All are measured on the same data, but each with its own tokenizer. `progress` is told where the work stands and
 /// cancels it by returning false.
 ///
 /// # Errors
-/// A model that cannot be loaded, a text that cannot be read, a metric that fails, or [`EvaluationError::Cancelled`].
+/// Data that cannot be read, a model that cannot be loaded, a metric that fails, or [`EvaluationError::Cancelled`].
 pub fn evaluate(
     cpu: &Cpu,
     baseline: Option<&Subject>,
@@ -71,85 +60,23 @@ pub fn evaluate(
     request: &EvaluationRequest,
     progress: &mut dyn FnMut(Step<'_>) -> bool,
 ) -> Result<Report, EvaluationError> {
+    let data = EvaluationData::read(&request.data)?;
     let mut rows = Vec::with_capacity(subjects.len() + 1);
-    let mut data: Option<TextRecord> = None;
+    let mut record = None;
+    let mut notes = Notes::of(&data, request);
     let mut reference: Option<Arc<Model>> = None;
     for subject in baseline.into_iter().chain(subjects) {
+        let mut report = |what: &str, done: u64, total: Option<u64>| {
+            let goes_on = progress(Step { subject: &subject.name, what, done, total });
+            if goes_on { Ok(()) } else { Err(EvaluationError::Cancelled) }
+        };
         let resident_before = resident_bytes();
         let checkpoint = Checkpoint::open(&subject.path)?;
-        let text = EvaluationText::read(&request.data, &checkpoint.tokenizer()?, request.max_tokens)?;
-        let model = Arc::new(Model::load(&checkpoint, cpu.clone())?);
-        let measured = Measured::take(
-            subject,
-            &model,
-            Arc::new(text),
-            reference.as_deref(),
-            metrics,
-            request,
-            progress,
-        )?;
-        let resident_bytes =
-            resident_bytes().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
-        rows.push(Row {
-            name: subject.name.clone(),
-            formats: formats(&checkpoint),
-            parameters: checkpoint.spec().parameters(),
-            bytes_on_disk: bytes_on_disk(&subject.path)?,
-            weight_bytes: model.weight_bytes(),
-            resident_bytes,
-            measurements: measured.measurements,
-            timing: measured.timing,
-            agreement: measured.agreement,
-        });
-        data.get_or_insert(measured.text);
-        if baseline.is_some() && reference.is_none() && request.agreement.is_some() {
-            reference = Some(model);
-        }
-    }
-    let data = match data {
-        Some(data) => data,
-        None => return Err(EvaluationError::NoSubject),
-    };
-    Ok(Report {
-        generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data,
-        metrics: metrics.iter().map(|metric| metric.identity().to_string()).collect(),
-        device: format!("CPU with {:?}, {} threads", cpu.instruction_set(), cpu.threads()),
-        has_baseline: baseline.is_some(),
-        rows,
-    })
-}
-
-/// What was measured of one model.
-struct Measured {
-    text: TextRecord,
-    measurements: Vec<Measurement>,
-    timing: Option<crate::Timing>,
-    agreement: Option<Agreement>,
-}
-
-impl Measured {
-    fn take(
-        subject: &Subject,
-        model: &Arc<Model>,
-        text: Arc<EvaluationText>,
-        reference: Option<&Model>,
-        metrics: &[EvaluationMetric],
-        request: &EvaluationRequest,
-        progress: &mut dyn FnMut(Step<'_>) -> bool,
-    ) -> Result<Self, EvaluationError> {
-        let name = subject.name.as_str();
-        let mut report = |what: &str, done: u64, total: Option<u64>| {
-            if progress(Step { subject: name, what, done, total }) {
-                Ok(())
-            } else {
-                Err(EvaluationError::Cancelled)
-            }
-        };
+        let loaded = LoadedSubject::load(&subject.name, &checkpoint, cpu, &data, request)?;
         let timing = match &request.timing {
             Some(timing) => {
                 report("timing", 0, Some(1))?;
-                let measured = measure_timing(name, model, timing)?;
+                let measured = measure_timing(&subject.name, loaded.model(), timing)?;
                 report("timing", 1, Some(1))?;
                 Some(measured)
             }
@@ -157,51 +84,56 @@ impl Measured {
         };
         let mut measurements = Vec::new();
         for metric in metrics {
-            let scorer = Arc::new(ModelScorer::new(name.to_owned(), Arc::clone(model), Arc::clone(&text)));
-            measurements.extend(run_metric(metric, model, &scorer, &mut report)?);
+            let found = loaded.measure(metric, reference.as_ref(), &mut report)?;
+            notes.add(metric, found.notes);
+            measurements.extend(found.measurements);
         }
-        let agreement = match (&request.agreement, reference) {
-            (Some(agreement), Some(reference)) => {
-                let mut watch =
-                    |done: usize, total: usize| report("agreement", done as u64, Some(total as u64)).is_ok();
-                measure_agreement(name, model, reference, text.tokens(), agreement, &mut watch)?
-            }
-            _ => None,
-        };
-        Ok(Self { text: text.record().clone(), measurements, timing, agreement })
+        let resident_bytes =
+            resident_bytes().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
+        rows.push(Row {
+            name: subject.name.clone(),
+            formats: formats(&checkpoint),
+            parameters: checkpoint.spec().parameters(),
+            bytes_on_disk: bytes_on_disk(&subject.path)?,
+            weight_bytes: loaded.model().weight_bytes(),
+            resident_bytes,
+            measurements,
+            timing,
+        });
+        record.get_or_insert_with(|| loaded.text().record().clone());
+        if baseline.is_some() && reference.is_none() {
+            reference = Some(Arc::clone(loaded.model()));
+        }
     }
+    Ok(Report {
+        generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data: record.ok_or(EvaluationError::NoSubject)?,
+        metrics: metrics.iter().map(|metric| metric.identity().to_string()).collect(),
+        device: format!("CPU with {:?}, {} threads", cpu.instruction_set(), cpu.threads()),
+        notes: notes.0,
+        has_baseline: baseline.is_some(),
+        rows,
+    })
 }
 
-/// Takes the name of what runs, how much is done and, where it is known, of how much; an error cancels.
-type ProgressReport<'a> = dyn FnMut(&str, u64, Option<u64>) -> Result<(), EvaluationError> + 'a;
+/// What the metrics say beside their figures, each sentence once.
+struct Notes(Vec<String>);
 
-/// Runs a metric on a thread of its own, so that it can be watched and cancelled.
-fn run_metric(
-    metric: &EvaluationMetric,
-    model: &Model,
-    scorer: &Arc<ModelScorer>,
-    report: &mut ProgressReport<'_>,
-) -> Result<Vec<Measurement>, EvaluationError> {
-    let facts = Arc::new(model_facts(model.spec()));
-    let name = metric.identity().name.as_str();
-    thread::scope(|scope| {
-        let input: Arc<dyn TextScorer> = Arc::clone(scorer) as _;
-        let running = scope.spawn(move || metric.evaluate(facts, input));
-        while !running.is_finished() {
-            if report(name, scorer.scored(), None).is_err() {
-                scorer.cancel();
+impl Notes {
+    fn of(data: &EvaluationData, request: &EvaluationRequest) -> Self {
+        let tokens = request.answer_tokens;
+        let answers = || format!("Answers: the most probable token every time, at most {tokens} of them.");
+        Self(data.has_questions().then(answers).into_iter().collect())
+    }
+
+    fn add(&mut self, metric: &EvaluationMetric, notes: Vec<String>) {
+        for note in notes {
+            let note = format!("{}: {note}", metric.identity().name);
+            if !self.0.contains(&note) {
+                self.0.push(note);
             }
-            thread::park_timeout(WATCH_INTERVAL);
         }
-        let result = running
-            .join()
-            .map_err(|_| EvaluationError::Panicked { metric: metric.identity().to_string() })?;
-        if scorer.is_cancelled() {
-            return Err(EvaluationError::Cancelled);
-        }
-        report(name, scorer.scored(), Some(scorer.scored()))?;
-        Ok(result?)
-    })
+    }
 }
 
 /// The formats of a model's matrices, most bytes first.

@@ -13,7 +13,6 @@ mod text;
 use espalier_components::Measurement;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::Agreement;
 use crate::error::EvaluationError;
 use crate::text::TextRecord;
 use crate::timing::Timing;
@@ -27,6 +26,9 @@ pub struct Report {
     pub data: TextRecord,
     /// The metric components, as `name@version`.
     pub metrics: Vec<String>,
+    /// What the metrics say beside their figures, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The device: instruction set and threads.
     pub device: String,
     /// Whether the first row is the baseline that the others are compared with.
@@ -54,8 +56,6 @@ pub struct Row {
     pub measurements: Vec<Measurement>,
     /// Speed, if it was measured.
     pub timing: Option<Timing>,
-    /// Agreement with the baseline, if there is one and it was measured.
-    pub agreement: Option<Agreement>,
 }
 
 impl Report {
@@ -92,11 +92,12 @@ impl Report {
     }
 
     /// What all forms say beside the table, one sentence each.
-    fn notes(&self) -> Vec<String> {
+    fn remarks(&self) -> Vec<String> {
         let data = &self.data;
+        let samples = if data.samples > 0 { format!("{} samples, ", data.samples) } else { String::new() };
         let part = if data.truncated { "the first " } else { "" };
-        let mut notes = vec![format!(
-            "Measured on {part}{} tokens ({} bytes) of {} (SHA-256 {}…), {}.",
+        let mut remarks = vec![format!(
+            "Measured on {samples}{part}{} tokens ({} bytes) of {} (SHA-256 {}…), {}.",
             data.tokens,
             data.bytes,
             data.name,
@@ -105,16 +106,17 @@ impl Report {
         )];
         if let Some(timing) = self.rows.iter().find_map(|row| row.timing.as_ref()) {
             let request = &timing.request;
-            notes.push(format!(
+            remarks.push(format!(
                 "Speed: one sequence, prefill of {} tokens and decode of {}, median of {} runs after a warm-up.",
                 request.prefill_tokens, request.decode_tokens, request.runs
             ));
         }
         if let Some(baseline) = self.baseline() {
-            notes.push(format!("Changes in parentheses are against {}.", baseline.name));
-            notes.extend(self.rows.iter().skip(1).filter_map(|row| larger_than_baseline(row, baseline)));
+            remarks.push(format!("Changes in parentheses are against {}.", baseline.name));
+            remarks.extend(self.rows.iter().skip(1).filter_map(|row| larger_than_baseline(row, baseline)));
         }
-        notes
+        remarks.extend(self.notes.iter().cloned());
+        remarks
     }
 }
 

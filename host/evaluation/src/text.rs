@@ -1,14 +1,16 @@
-//! The evaluation text: a file, its tokens, and how many bytes each of them stands for.
+//! The evaluation text: the tokens of the data, and how many bytes each of them stands for.
 
-use std::fs;
 use std::ops::Range;
-use std::path::Path;
 
 use espalier_model::{EncodeOptions, Tokenizer};
 use espalier_state::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::data::EvaluationData;
 use crate::error::EvaluationError;
+
+/// As llama.cpp reads a text: the tokenizer's own additions, but no special tokens spelled in the text.
+pub(crate) const ENCODING: EncodeOptions = EncodeOptions { parse_special: false, add_special: true };
 
 /// A tokenised text.
 #[derive(Clone, Debug)]
@@ -26,7 +28,10 @@ pub struct TextRecord {
     pub name: String,
     /// SHA-256 of the whole file.
     pub sha256: Digest,
-    /// Tokens used.
+    /// Samples; 0 for plain text.
+    #[serde(default)]
+    pub samples: usize,
+    /// Tokens of text used.
     pub tokens: usize,
     /// Bytes of text that those tokens stand for.
     pub bytes: u64,
@@ -35,30 +40,22 @@ pub struct TextRecord {
 }
 
 impl EvaluationText {
-    /// Reads and tokenises `path`, with a leading beginning-of-sequence token where the model's tokenizer adds one, and
+    /// Tokenises the text of `data`, with a leading beginning-of-sequence token where the model's tokenizer adds one, and
     /// keeps the first `max_tokens` tokens.
     ///
     /// # Errors
-    /// A file that cannot be read, is not UTF-8, or has fewer than two tokens.
-    pub fn read(
-        path: &Path,
+    /// Plain text of fewer than two tokens.
+    pub fn tokenise(
+        data: &EvaluationData,
         tokenizer: &Tokenizer,
         max_tokens: Option<usize>,
     ) -> Result<Self, EvaluationError> {
-        let bytes = fs::read(path).map_err(EvaluationError::file("read", path))?;
-        let sha256 = Digest::of(&bytes);
-        let text = String::from_utf8(bytes).map_err(|error| EvaluationError::NotText {
-            path: path.to_owned(),
-            offset: error.utf8_error().valid_up_to(),
-        })?;
-        // As llama.cpp reads it: the tokenizer's own additions, but no special tokens spelled in the text.
-        let options = EncodeOptions { parse_special: false, add_special: true };
-        let mut tokens = tokenizer.encode_with(&text, options)?;
+        let mut tokens = tokenizer.encode_with(&data.text, ENCODING)?;
         let limit = max_tokens.unwrap_or(usize::MAX);
         let truncated = tokens.len() > limit;
         tokens.truncate(limit);
-        if tokens.len() < 2 {
-            return Err(EvaluationError::TooShort { path: path.to_owned(), found: tokens.len() });
+        if tokens.len() < 2 && data.samples.is_empty() {
+            return Err(EvaluationError::TooShort { path: data.path.clone(), found: tokens.len() });
         }
         let byte_ends: Vec<u64> = tokens
             .iter()
@@ -70,8 +67,9 @@ impl EvaluationText {
             })
             .collect();
         let record = TextRecord {
-            name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            sha256,
+            name: data.path.file_name().unwrap_or(data.path.as_os_str()).to_string_lossy().into_owned(),
+            sha256: data.sha256,
+            samples: data.samples.len(),
             tokens: tokens.len(),
             bytes: byte_ends.last().copied().unwrap_or(0),
             truncated,

@@ -11,64 +11,44 @@
 //!
 //! nll is −ln p of a target given what precedes it in its window.
 
-use espalier_evaluation_metric::{Error, Guest, Identity, Measurement, inference, telemetry, text};
+use espalier_evaluation_metric::{Measurement, inference, metric, telemetry, text};
 
 /// Tokens of a chunk in llama.cpp's convention.
 const CHUNK: u32 = 512;
 /// Tokens between two windows in Hugging Face's convention.
 const STRIDE: u32 = 512;
 
-struct Perplexity;
-
-impl Guest for Perplexity {
-    fn describe() -> Identity {
-        Identity {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Perplexity in llama.cpp's and Hugging Face's conventions, and bits per byte".to_owned(),
-        }
+fn evaluate() -> Result<Vec<Measurement>, String> {
+    let tokens = text::token_count();
+    if tokens < 2 {
+        return Err(format!("a text of {tokens} tokens has nothing to predict, expected at least 2"));
     }
-
-    fn evaluate() -> Result<Vec<Measurement>, String> {
-        let tokens = text::token_count();
-        if tokens < 2 {
-            return Err(format!("a text of {tokens} tokens has nothing to predict, expected at least 2"));
-        }
-        let mut measurements = Vec::new();
-        if tokens >= 2 * CHUNK && inference::max_window() >= CHUNK {
-            measurements.push(chunks(tokens)?);
-        } else {
-            let needed = 2 * CHUNK;
-            telemetry::log(
-                telemetry::Level::Info,
-                &format!(
-                    "perplexity.chunks needs {needed} tokens and windows of {CHUNK}, the text has {tokens}"
-                ),
-            );
-        }
-        measurements.extend(strides(tokens)?);
-        Ok(measurements)
+    let mut measurements = Vec::new();
+    if tokens >= 2 * CHUNK && inference::max_window() >= CHUNK {
+        measurements.extend(chunks(tokens)?);
+    } else {
+        let needed = 2 * CHUNK;
+        telemetry::log(
+            telemetry::Level::Info,
+            &format!("perplexity.chunks needs {needed} tokens and windows of {CHUNK}, the text has {tokens}"),
+        );
     }
+    measurements.extend(strides(tokens)?);
+    Ok(measurements)
 }
 
-/// Perplexity as llama.cpp counts it.
-fn chunks(tokens: u32) -> Result<Measurement, String> {
-    let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
+/// Perplexity as llama.cpp counts it; none for a text without a whole chunk.
+fn chunks(tokens: u32) -> Result<Option<Measurement>, String> {
+    let mut losses = Vec::new();
     for chunk in 0..tokens / CHUNK {
-        let window = text::tokens(chunk * CHUNK, CHUNK).map_err(words)?;
-        let scored = inference::log_probabilities(&window, CHUNK / 2 + 1, true).map_err(words)?;
-        for log_probability in scored {
-            let nll = -f64::from(log_probability);
-            sum += nll;
-            squares += nll * nll;
-            count += 1.0;
-        }
+        let window = text::tokens(chunk * CHUNK, CHUNK)?;
+        let scored = inference::log_probabilities(&window, CHUNK / 2 + 1, true)?;
+        losses.extend(scored.into_iter().map(|log_probability| -f64::from(log_probability)));
     }
-    let mean: f64 = sum / count;
-    let value = mean.exp();
-    let variance = (squares / count - mean * mean).max(0.0);
-    let standard_error = Some(value * (variance / (count - 1.0)).sqrt());
-    Ok(Measurement { name: "perplexity.chunks".to_owned(), value, standard_error })
+    Ok(Measurement::mean("perplexity.chunks", losses).map(|loss| {
+        let value = loss.value.exp();
+        Measurement { value, standard_error: loss.standard_error.map(|error| value * error), ..loss }
+    }))
 }
 
 /// Perplexity as Hugging Face's guide counts it, and bits per byte from the same windows.
@@ -79,10 +59,10 @@ fn strides(tokens: u32) -> Result<Vec<Measurement>, String> {
     let (mut begin, mut scored_end) = (0_u32, 0_u32);
     while scored_end < tokens {
         let end = begin.saturating_add(window_limit).min(tokens);
-        let window = text::tokens(begin, end - begin).map_err(words)?;
+        let window = text::tokens(begin, end - begin)?;
         // Nothing precedes the first token of the text.
         let score_from = (scored_end - begin).max(1);
-        let scored = inference::log_probabilities(&window, score_from, false).map_err(words)?;
+        let scored = inference::log_probabilities(&window, score_from, false)?;
         let nll: f64 = scored.iter().map(|log_probability| -f64::from(*log_probability)).sum();
         total += nll;
         let weight = f64::from(end - scored_end) - 1.0;
@@ -92,27 +72,11 @@ fn strides(tokens: u32) -> Result<Vec<Measurement>, String> {
         }
         (begin, scored_end) = (begin + stride, end);
     }
-    let bytes = text::byte_count(1, tokens - 1).map_err(words)?;
-    let mut measurements = Vec::new();
-    let mut push = |name: &str, value: f64| {
-        measurements.push(Measurement { name: name.to_owned(), value, standard_error: None });
-    };
-    if weights > 0.0 {
-        push("perplexity.stride", (weighted / weights).exp());
-    }
-    if bytes > 0 {
-        push("bits-per-byte", total / std::f64::consts::LN_2 / bytes as f64);
-    }
-    Ok(measurements)
+    let bytes = text::byte_count(1, tokens - 1)?;
+    let stride = (weights > 0.0).then(|| Measurement::new("perplexity.stride", (weighted / weights).exp()));
+    let bits =
+        (bytes > 0).then(|| Measurement::new("bits-per-byte", total / std::f64::consts::LN_2 / bytes as f64));
+    Ok(stride.into_iter().chain(bits).collect())
 }
 
-fn words(error: Error) -> String {
-    match error {
-        Error::ShapeMismatch(text)
-        | Error::InvalidArgument(text)
-        | Error::TooLarge(text)
-        | Error::Unavailable(text) => text,
-    }
-}
-
-espalier_evaluation_metric::export!(Perplexity);
+metric!(evaluate);

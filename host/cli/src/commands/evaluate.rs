@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use espalier_evaluation::{AgreementRequest, EvaluationRequest, Step, Subject, TimingRequest, evaluate};
+use espalier_evaluation::{EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_kernels::Cpu;
 
 use crate::component_file;
@@ -20,15 +20,19 @@ pub(crate) struct Args {
     /// The model to compare with.
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
-    /// The text to measure on.
+    /// What to measure on: plain text or, in a file that ends in .jsonl, samples with prompt, reference and, to be measured
+    /// in place of the model's answer, candidate.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Metric components, by file or name.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "perplexity")]
-    metrics: Vec<String>,
+    /// Metric components, by file or name [default: perplexity, and agreement with --baseline].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    metrics: Option<Vec<String>>,
     /// Use only so many tokens from the start of the text.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
+    /// Most tokens of the model's answer to a sample.
+    #[arg(long, value_name = "N", default_value_t = EvaluationRequest::ANSWER_TOKENS)]
+    answer_tokens: usize,
     /// Leave out the measurement of speed.
     #[arg(long)]
     no_timing: bool,
@@ -43,16 +47,25 @@ pub(crate) struct Args {
     threads: usize,
 }
 
+impl Args {
+    fn metrics(&self) -> Vec<String> {
+        self.metrics.clone().unwrap_or_else(|| {
+            let agreement = self.baseline.as_ref().map(|_| "agreement");
+            ["perplexity"].into_iter().chain(agreement).map(str::to_owned).collect()
+        })
+    }
+}
+
 /// Runs `evaluate`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let metrics = component_file::evaluation_metrics(&args.metrics)?;
+    let metrics = component_file::evaluation_metrics(&args.metrics())?;
     let subjects: Vec<Subject> = args.model.iter().map(subject).collect();
     let baseline = args.baseline.as_deref().map(subject);
     let request = EvaluationRequest {
         data: args.data.clone(),
         max_tokens: args.max_tokens,
+        answer_tokens: args.answer_tokens,
         timing: (!args.no_timing).then(TimingRequest::default),
-        agreement: baseline.is_some().then(AgreementRequest::default),
     };
     let mut bar = Bar::new();
     let mut progress = |step: Step<'_>| {

@@ -1,5 +1,6 @@
-//! `espalier:kernels/inference`.
+//! `espalier:kernels/inference`, all but its sessions.
 
+use crate::MetricInputs;
 use crate::bindings::interfaces::inference::Host;
 use crate::bindings::interfaces::types::Error;
 use crate::context::Context;
@@ -8,56 +9,92 @@ use crate::instance::InputFailed;
 impl Host for Context {
     fn max_window(&mut self) -> wasmtime::Result<u32> {
         self.host_call(|context| {
-            let window = context.scorer()?.max_window();
+            let window = context.measured()?.scorer.max_window();
             Ok(u32::try_from(window).unwrap_or(u32::MAX))
         })
     }
 
     fn log_probabilities(
         &mut self,
-        mut window: Vec<u32>,
+        window: Vec<u32>,
         score_from: u32,
         replace_first_by_bos: bool,
     ) -> wasmtime::Result<Result<Vec<f32>, Error>> {
         self.host_call(|context| {
-            let scorer = context.scorer()?;
-            if window.is_empty() || window.len() > scorer.max_window() {
-                let (found, limit) = (window.len(), scorer.max_window());
-                return Ok(Err(Error::InvalidArgument(format!(
-                    "a window of {found} tokens, expected 1 to {limit}"
-                ))));
-            }
-            let from = usize::try_from(score_from).unwrap_or(usize::MAX);
-            if from == 0 || from > window.len() {
-                let limit = window.len();
-                return Ok(Err(Error::InvalidArgument(format!(
-                    "score-from {score_from}, expected 1 to {limit}"
-                ))));
-            }
-            let vocabulary = context.facts.as_ref().map_or(u32::MAX, |facts| facts.vocab_size);
-            if let Some(token) = window.iter().find(|token| **token >= vocabulary) {
-                return Ok(Err(Error::InvalidArgument(format!(
-                    "token {token} of a vocabulary of {vocabulary}"
-                ))));
-            }
-            if let (true, Some(bos), Some(first)) =
-                (replace_first_by_bos, scorer.beginning_of_sequence(), window.first_mut())
-            {
-                *first = bos;
-            }
-            let expected = window.len() - from;
-            if expected == 0 {
-                return Ok(Ok(Vec::new()));
-            }
-            let values = scorer.log_probabilities(&window, from).map_err(InputFailed)?;
-            if values.len() != expected {
-                let found = values.len();
-                return Err(InputFailed(
-                    format!("the model scored {found} tokens instead of {expected}").into(),
-                )
-                .into());
-            }
-            Ok(Ok(values))
+            let measured = context.measured()?;
+            let window = match Window::parse(measured, window, score_from, replace_first_by_bos) {
+                Ok(window) => window,
+                Err(error) => return Ok(Err(error)),
+            };
+            window.score(|tokens, from| measured.scorer.log_probabilities(tokens, from)).map(Ok)
         })
+    }
+
+    fn context_length(&mut self) -> wasmtime::Result<u32> {
+        self.host_call(|context| {
+            let length = context.measured()?.generator.context_length().map_err(InputFailed)?;
+            Ok(u32::try_from(length).unwrap_or(u32::MAX))
+        })
+    }
+}
+
+/// A window of tokens of which those from a position on are scored: `1 <= score_from <= tokens.len() <= max_window`.
+pub(super) struct Window {
+    tokens: Vec<u32>,
+    score_from: usize,
+}
+
+impl Window {
+    /// Checks what a guest asks to be scored.
+    pub(super) fn parse(
+        measured: &MetricInputs,
+        mut tokens: Vec<u32>,
+        score_from: u32,
+        replace_first_by_bos: bool,
+    ) -> Result<Self, Error> {
+        let limit = measured.scorer.max_window();
+        if tokens.is_empty() || tokens.len() > limit {
+            let found = tokens.len();
+            return Err(Error::InvalidArgument(format!("a window of {found} tokens, expected 1 to {limit}")));
+        }
+        let from = usize::try_from(score_from).unwrap_or(usize::MAX);
+        if from == 0 || from > tokens.len() {
+            let limit = tokens.len();
+            return Err(Error::InvalidArgument(format!("score-from {score_from}, expected 1 to {limit}")));
+        }
+        check_tokens(measured, &tokens)?;
+        if let (true, Some(bos), Some(first)) =
+            (replace_first_by_bos, measured.scorer.beginning_of_sequence(), tokens.first_mut())
+        {
+            *first = bos;
+        }
+        Ok(Self { tokens, score_from: from })
+    }
+
+    /// One value for each scored token; the model is not asked where there is none.
+    pub(super) fn score<T>(
+        &self,
+        score: impl FnOnce(&[u32], usize) -> Result<Vec<T>, crate::InputError>,
+    ) -> wasmtime::Result<Vec<T>> {
+        let expected = self.tokens.len() - self.score_from;
+        if expected == 0 {
+            return Ok(Vec::new());
+        }
+        let values = score(&self.tokens, self.score_from).map_err(InputFailed)?;
+        if values.len() != expected {
+            let found = values.len();
+            let reason = format!("the model scored {found} tokens instead of {expected}");
+            return Err(InputFailed(reason.into()).into());
+        }
+        Ok(values)
+    }
+}
+
+/// Fails unless all tokens are in the vocabulary.
+pub(super) fn check_tokens(measured: &MetricInputs, tokens: &[u32]) -> Result<(), Error> {
+    let vocabulary = measured.facts.vocab_size;
+    match tokens.iter().find(|token| **token >= vocabulary) {
+        Some(token) => Err(Error::InvalidArgument(format!("token {token} of a vocabulary of {vocabulary}"))),
+        None => Ok(()),
     }
 }

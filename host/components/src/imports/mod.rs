@@ -4,18 +4,22 @@
 //! call (a limit, a failed input) is an `Err` of the outer result.
 #![deny(clippy::indexing_slicing)]
 
+mod baseline;
 mod calibration;
 mod inference;
 mod model;
+mod report;
+mod samples;
+mod sessions;
 mod telemetry;
 mod tensor;
 mod text;
 
 use wasmtime::component::Linker;
 
-use crate::World;
 use crate::bindings::{self, interfaces};
 use crate::context::Context;
+use crate::{MetricInputs, World};
 
 pub(crate) use model::shape as model_shape;
 
@@ -37,3 +41,12 @@ pub(crate) fn link(world: World, linker: &mut Linker<Context>) -> wasmtime::Resu
 
 impl interfaces::types::Host for Context {}
 impl crate::bindings::policy_types::Host for Context {}
+
+impl Context {
+    /// What the metric of this call measures.
+    fn measured(&self) -> wasmtime::Result<&MetricInputs> {
+        self.metric
+            .as_ref()
+            .ok_or_else(|| wasmtime::Error::msg("there is no model and no data to measure in this call"))
+    }
+}

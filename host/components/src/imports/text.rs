@@ -1,29 +1,21 @@
 //! `espalier:kernels/text`.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::TextScorer;
 use crate::bindings::interfaces::text::Host;
 use crate::bindings::interfaces::types::Error;
 use crate::context::Context;
 
-impl Context {
-    pub(super) fn scorer(&self) -> wasmtime::Result<Arc<dyn TextScorer>> {
-        self.scorer
-            .clone()
-            .ok_or_else(|| wasmtime::Error::msg("there is no text and no model to score in this call"))
-    }
-}
-
 impl Host for Context {
     fn token_count(&mut self) -> wasmtime::Result<u32> {
-        self.host_call(|context| Ok(u32::try_from(context.scorer()?.tokens().len()).unwrap_or(u32::MAX)))
+        self.host_call(|context| {
+            Ok(u32::try_from(context.measured()?.scorer.tokens().len()).unwrap_or(u32::MAX))
+        })
     }
 
     fn tokens(&mut self, first: u32, count: u32) -> wasmtime::Result<Result<Vec<u32>, Error>> {
         self.host_call(|context| {
-            let scorer = context.scorer()?;
+            let scorer = &context.measured()?.scorer;
             let limit = context.limits.read_values;
             Ok(range(scorer.tokens().len(), first, count).and_then(|range| {
                 if range.len() > limit {
@@ -36,7 +28,7 @@ impl Host for Context {
 
     fn byte_count(&mut self, first: u32, count: u32) -> wasmtime::Result<Result<u64, Error>> {
         self.host_call(|context| {
-            let scorer = context.scorer()?;
+            let scorer = &context.measured()?.scorer;
             Ok(range(scorer.tokens().len(), first, count).map(|range| scorer.byte_count(range)))
         })
     }

@@ -12,10 +12,15 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 11] = [
+const GUESTS: [(&str, &str); 18] = [
     ("activation-norm", "activation_norm.rs"),
+    ("agreement", "agreement.rs"),
+    ("bleu", "answer_metrics.rs"),
+    ("chrf", "answer_metrics.rs"),
+    ("exact-match", "answer_metrics.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
+    ("fixture-hostile-metric", "hostile_metrics.rs"),
     ("fixture-hostile-policy", "hostile_policies.rs"),
     ("fixture-hostile-router", "hostile_routers.rs"),
     ("fixture-loop-policy", "hostile_policies.rs"),
@@ -24,6 +29,8 @@ const GUESTS: [(&str, &str); 11] = [
     ("least-busy", "least_busy.rs"),
     ("perplexity", "perplexity.rs"),
     ("random", "random.rs"),
+    ("repetition", "answer_metrics.rs"),
+    ("rouge", "answer_metrics.rs"),
 ];
 
 /// The folder of the built guests.

@@ -2,12 +2,16 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod activation_norm;
+mod agreement;
+mod answer_metrics;
 mod deployments;
 mod guests;
+mod hostile_metrics;
 mod hostile_policies;
 mod hostile_routers;
 mod least_busy;
 mod perplexity;
 mod random;
 mod restarts;
+mod scripted_model;
 mod worlds;

@@ -1,73 +1,22 @@
 //! The guest `perplexity` against plain computations of both conventions, on a scripted model.
 
-use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use espalier_components::{ComponentError, Measurement, TextScorer};
+use espalier_components::{ComponentError, Host, HostConfig, InputError, MetricReport, TextScorer};
 
-use crate::guests::{facts, host, metric};
+use crate::guests::metric;
+use crate::scripted_model::{ScriptedModel, figure, inputs, log_probability, measure};
 
 const BOS: u32 = 1;
 
-/// A model whose opinion of a token depends on the token, the one before it and how far into the window it is.
-struct Scripted {
-    tokens: Vec<u32>,
-    bos: Option<u32>,
-    max_window: usize,
-    fails_after: usize,
-    calls: AtomicUsize,
-}
-
-fn log_probability(window: &[u32], position: usize) -> f32 {
-    let (token, before) = (window[position] as f32, window[position - 1] as f32);
-    -((token * 0.37).sin().abs() * 2.0 + (before * 0.11).cos().abs() + 3.0 / (position as f32 + 1.0))
-}
-
-impl Scripted {
-    fn new(count: u32, max_window: usize, bos: Option<u32>) -> Arc<Self> {
-        let tokens = (0..count).map(|i| (i * 7919 + i / 13) % 100).collect();
-        Arc::new(Self { tokens, bos, max_window, fails_after: usize::MAX, calls: AtomicUsize::new(0) })
-    }
-
-    fn measure(self: &Arc<Self>) -> Result<Vec<Measurement>, ComponentError> {
-        let host = host();
-        metric(&host, "perplexity").evaluate(facts("llama"), Arc::clone(self) as Arc<dyn TextScorer>)
-    }
-}
-
-impl TextScorer for Scripted {
-    fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    fn byte_count(&self, tokens: Range<usize>) -> u64 {
-        self.tokens[tokens].iter().map(|token| u64::from(token % 5)).sum()
-    }
-
-    fn beginning_of_sequence(&self) -> Option<u32> {
-        self.bos
-    }
-
-    fn max_window(&self) -> usize {
-        self.max_window
-    }
-
-    fn log_probabilities(
-        &self,
-        window: &[u32],
-        from: usize,
-    ) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> {
-        if self.calls.fetch_add(1, Ordering::Relaxed) >= self.fails_after {
-            return Err("the job was cancelled".into());
-        }
-        Ok((from..window.len()).map(|position| log_probability(window, position)).collect())
-    }
+fn perplexity(model: &Arc<ScriptedModel>) -> Result<MetricReport, ComponentError> {
+    measure("perplexity", inputs(Arc::clone(model) as Arc<dyn TextScorer>))
 }
 
 /// llama.cpp's tools/perplexity: second half of disjoint chunks of 512.
-fn chunks(model: &Scripted) -> (f64, f64) {
+fn chunks(model: &ScriptedModel) -> (f64, f64) {
     let mut nlls = Vec::new();
     for chunk in model.tokens.chunks_exact(512) {
         let mut chunk = chunk.to_vec();
@@ -81,7 +30,7 @@ fn chunks(model: &Scripted) -> (f64, f64) {
 }
 
 /// The loop of Hugging Face's guide "Perplexity of fixed-length models", line by line; and bits per byte.
-fn strides(model: &Scripted) -> (f64, f64) {
+fn strides(model: &ScriptedModel) -> (f64, f64) {
     let (mut nll_sum, mut n_tokens, mut prev_end_loc) = (0.0, 0.0, 0);
     let (mut bits, mut bytes) = (0.0, 0.0);
     let seq_len = model.tokens.len();
@@ -107,42 +56,45 @@ fn strides(model: &Scripted) -> (f64, f64) {
     ((nll_sum / n_tokens).exp(), bits / bytes)
 }
 
-fn assert_measures(found: &[Measurement], name: &str, expected: f64) -> Option<f64> {
-    let measurement = found.iter().find(|measurement| measurement.name == name).expect(name);
-    let relative = (measurement.value - expected).abs() / expected;
-    assert!(relative < 1e-9, "{name} is {} instead of {expected}", measurement.value);
-    measurement.standard_error
+fn assert_measures(found: &MetricReport, name: &str, expected: f64) -> Option<f64> {
+    let (value, standard_error) = figure(found, name);
+    let relative = (value - expected).abs() / expected;
+    assert!(relative < 1e-9, "{name} is {value} instead of {expected}");
+    standard_error
 }
 
 #[test]
 fn both_conventions_are_those_of_their_tools() {
     for (tokens, window, bos) in [(2_000, 1_024, Some(BOS)), (1_024, 512, None), (1_700, 700, Some(BOS))] {
-        let model = Scripted::new(tokens, window, bos);
-        let found = model.measure().unwrap();
-        let (perplexity, error) = chunks(&model);
-        let found_error = assert_measures(&found, "perplexity.chunks", perplexity).unwrap();
+        let model = ScriptedModel::new(tokens, window, bos);
+        let found = perplexity(&model).unwrap();
+        let (expected, error) = chunks(&model);
+        let found_error = assert_measures(&found, "perplexity.chunks", expected).unwrap();
         assert!((found_error - error).abs() / error < 1e-6, "{found_error} instead of {error}");
-        let (perplexity, bits) = strides(&model);
-        assert_eq!(assert_measures(&found, "perplexity.stride", perplexity), None);
+        let (expected, bits) = strides(&model);
+        assert_eq!(assert_measures(&found, "perplexity.stride", expected), None);
         assert_measures(&found, "bits-per-byte", bits);
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.measurements.len(), 3);
     }
 }
 
 #[test]
 fn a_short_text_has_no_chunks() {
-    let model = Scripted::new(300, 1_024, Some(BOS));
-    let names: Vec<_> = model.measure().unwrap().into_iter().map(|measurement| measurement.name).collect();
+    let model = ScriptedModel::new(300, 1_024, Some(BOS));
+    let found = perplexity(&model).unwrap().measurements;
+    let names: Vec<_> = found.into_iter().map(|measurement| measurement.name).collect();
     assert_eq!(names, ["perplexity.stride", "bits-per-byte"]);
-    let error = Scripted::new(1, 1_024, None).measure().unwrap_err();
+    let error = perplexity(&ScriptedModel::new(1, 1_024, None)).unwrap_err();
     assert!(error.to_string().contains("a text of 1 tokens has nothing to predict"), "{error}");
 }
 
 #[test]
 fn a_cancelled_job_ends_the_evaluation_with_its_own_error() {
-    let model =
-        Arc::new(Scripted { fails_after: 2, ..Arc::into_inner(Scripted::new(4_096, 512, None)).unwrap() });
-    let error = model.measure().unwrap_err();
+    let model = Arc::new(ScriptedModel {
+        fails_after: 2,
+        ..Arc::into_inner(ScriptedModel::new(4_096, 512, None)).unwrap()
+    });
+    let error = perplexity(&model).unwrap_err();
     assert!(
         matches!(&error, ComponentError::Input { source, .. } if source.to_string() == "the job was cancelled")
     );
@@ -152,7 +104,7 @@ fn a_cancelled_job_ends_the_evaluation_with_its_own_error() {
 
 #[test]
 fn time_inside_the_model_is_not_the_guests() {
-    struct Slow(Arc<Scripted>);
+    struct Slow(Arc<ScriptedModel>);
     impl TextScorer for Slow {
         fn tokens(&self) -> &[u32] {
             self.0.tokens()
@@ -166,23 +118,19 @@ fn time_inside_the_model_is_not_the_guests() {
         fn max_window(&self) -> usize {
             512
         }
-        fn log_probabilities(
-            &self,
-            window: &[u32],
-            from: usize,
-        ) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> {
+        fn log_probabilities(&self, window: &[u32], from: usize) -> Result<Vec<f32>, InputError> {
             std::thread::sleep(std::time::Duration::from_millis(200));
             self.0.log_probabilities(window, from)
         }
     }
-    let mut config = espalier_components::HostConfig::default();
+    let mut config = HostConfig::default();
     config.metric.guest_time = std::time::Duration::from_millis(500);
     let evaluate = |config| {
-        let host = espalier_components::Host::new(config).unwrap();
-        metric(&host, "perplexity").evaluate(facts("llama"), Arc::new(Slow(Scripted::new(1_024, 512, None))))
+        let host = Host::new(config).unwrap();
+        metric(&host, "perplexity").evaluate(inputs(Arc::new(Slow(ScriptedModel::new(1_024, 512, None)))))
     };
     // Four windows: 800 ms in the model, far less in the guest.
-    assert_eq!(evaluate(config.clone()).unwrap().len(), 3);
+    assert_eq!(evaluate(config.clone()).unwrap().measurements.len(), 3);
     config.metric.wall_time = std::time::Duration::from_millis(300);
     let error = evaluate(config).unwrap_err();
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The columns of the table, which its three renderings share.
 
+use espalier_components::Measurement;
+
 use super::{Report, Row, number};
 
 /// A column: its title and one cell per row.
@@ -33,37 +35,47 @@ pub(super) fn columns(report: &Report) -> Vec<Column> {
         words(report, "model", |row| row.name.clone()),
         words(report, "format", |row| row.formats.join("+")),
     ];
-    let mut push = |title: &str, value: &dyn Fn(&Row) -> Option<f64>, show: &dyn Fn(f64) -> String| {
-        columns.extend(figures(report, title, value, show));
+    let mut push = |title: &str, figure: &dyn Fn(&Row) -> Option<Figure>| {
+        columns.extend(figures(report, title, figure));
     };
-    let count = |value: f64| number::count(value as u64);
-    let bytes = |value: f64| number::bytes(value as u64);
-    push("parameters", &|row| Some(row.parameters as f64), &count);
-    push("on disk", &|row| Some(row.bytes_on_disk as f64), &bytes);
-    push("weights", &|row| Some(row.weight_bytes as f64), &bytes);
-    push("resident", &|row| row.resident_bytes.map(|bytes| bytes as f64), &bytes);
+    push("parameters", &|row| Some(Figure::new(row.parameters as f64, number::count(row.parameters))));
+    push("on disk", &|row| Some(Figure::bytes(row.bytes_on_disk)));
+    push("weights", &|row| Some(Figure::bytes(row.weight_bytes)));
+    push("resident", &|row| row.resident_bytes.map(Figure::bytes));
     for name in measurement_names(report) {
-        let value =
-            |row: &Row| row.measurements.iter().find(|found| found.name == name).map(|found| found.value);
-        push(&name, &value, &number::figure);
+        push(&name, &|row| row.measurements.iter().find(|found| found.name == name).map(Figure::measured));
     }
-    push("prefill ms/token", &|row| row.timing.map(|timing| timing.prefill_ms_per_token), &number::figure);
-    push("decode ms/token", &|row| row.timing.map(|timing| timing.decode_ms_per_token), &number::figure);
-    // These two compare with the baseline already.
-    let agreement = |value: fn(&Row) -> Option<f64>| move |row: &Row| value(row);
-    columns.extend(without_change(figures(
-        report,
-        "KL from baseline",
-        &agreement(|row| row.agreement.map(|agreement| agreement.mean_kl)),
-        &number::figure,
-    )));
-    columns.extend(without_change(figures(
-        report,
-        "same top token",
-        &agreement(|row| row.agreement.map(|agreement| agreement.same_top)),
-        &|share| format!("{:.1} %", share * 100.0),
-    )));
+    let milliseconds = |value: f64| Figure::new(value, number::figure(value));
+    push("prefill ms/token", &|row| row.timing.map(|timing| milliseconds(timing.prefill_ms_per_token)));
+    push("decode ms/token", &|row| row.timing.map(|timing| milliseconds(timing.decode_ms_per_token)));
     columns
+}
+
+/// A figure and how it is shown.
+struct Figure {
+    value: f64,
+    text: String,
+}
+
+impl Figure {
+    const fn new(value: f64, text: String) -> Self {
+        Self { value, text }
+    }
+
+    fn bytes(bytes: u64) -> Self {
+        Self::new(bytes as f64, number::bytes(bytes))
+    }
+
+    fn measured(measurement: &Measurement) -> Self {
+        let shown = number::figure(measurement.value);
+        Self::new(
+            measurement.value,
+            match measurement.standard_error {
+                Some(error) => format!("{shown} ± {}", number::error(error)),
+                None => shown,
+            },
+        )
+    }
 }
 
 /// All names, in the order in which the components gave them.
@@ -82,30 +94,18 @@ fn words(report: &Report, title: &str, value: impl Fn(&Row) -> String) -> Column
     Column { title: title.to_owned(), numeric: false, cells }
 }
 
-fn figures(
-    report: &Report,
-    title: &str,
-    value: &dyn Fn(&Row) -> Option<f64>,
-    show: &dyn Fn(f64) -> String,
-) -> Option<Column> {
-    let base = report.baseline().and_then(value);
-    let cell = |(index, row): (usize, &Row)| {
-        let Some(value) = value(row) else { return Cell { text: "-".to_owned(), change: None } };
-        let compared = if index == 0 { None } else { base };
-        Cell { text: show(value), change: compared.and_then(|base| number::change(value, base)) }
+fn figures(report: &Report, title: &str, figure: &dyn Fn(&Row) -> Option<Figure>) -> Option<Column> {
+    let base = report.baseline().and_then(figure).map(|base| base.value);
+    let cell = |(index, row): (usize, &Row)| match figure(row) {
+        Some(Figure { value, text }) => {
+            let compared = if index == 0 { None } else { base };
+            Cell { text, change: compared.and_then(|base| number::change(value, base)) }
+        }
+        None => Cell { text: "-".to_owned(), change: None },
     };
-    if report.rows.iter().all(|row| value(row).is_none()) {
+    if report.rows.iter().all(|row| figure(row).is_none()) {
         return None;
     }
     let cells = report.rows.iter().enumerate().map(cell).collect();
     Some(Column { title: title.to_owned(), numeric: true, cells })
-}
-
-fn without_change(column: Option<Column>) -> Option<Column> {
-    column.map(|mut column| {
-        for cell in &mut column.cells {
-            cell.change = None;
-        }
-        column
-    })
 }

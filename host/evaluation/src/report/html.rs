@@ -40,7 +40,7 @@ pub(super) fn render(report: &Report) -> String {
         page.push_str("</tr>\n");
     }
     page.push_str("</tbody>\n</table>\n</div>\n<ul>\n");
-    for note in report.notes() {
+    for note in report.remarks() {
         put(&mut page, format_args!("<li>{}</li>\n", escape(&note)));
     }
     put(&mut page, format_args!("<li>SHA-256 of the text: <code>{}</code></li>\n", report.data.sha256));

@@ -15,7 +15,7 @@ pub(super) fn render(report: &Report) -> String {
         }));
     }
     lines.push(String::new());
-    lines.extend(report.notes().iter().map(|note| format!("- {}", escape(note))));
+    lines.extend(report.remarks().iter().map(|note| format!("- {}", escape(note))));
     lines.push(String::new());
     lines.join("\n")
 }

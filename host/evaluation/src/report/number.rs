@@ -26,14 +26,24 @@ fn scaled(value: u64, units: &[&str]) -> String {
 
 /// A figure with four significant digits, never in exponent form between 0.0001 and 10 million.
 pub(super) fn figure(value: f64) -> String {
+    significant(value, 4)
+}
+
+/// A standard error with two significant digits.
+pub(super) fn error(value: f64) -> String {
+    significant(value, 2)
+}
+
+fn significant(value: f64, digits: u8) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
     let magnitude = value.abs().log10().floor();
+    let behind = f64::from(digits) - 1.0;
     if !(-4.0..7.0).contains(&magnitude) {
-        return format!("{value:.3e}");
+        return format!("{value:.0$e}", behind as usize);
     }
-    let decimals = (3.0 - magnitude).clamp(0.0, 7.0) as usize;
+    let decimals = (behind - magnitude).clamp(0.0, behind + 4.0) as usize;
     format!("{value:.decimals$}")
 }
 
@@ -64,6 +74,8 @@ mod tests {
         assert_eq!(figure(12345.6), "12346");
         assert_eq!(figure(0.0), "0");
         assert_eq!(figure(1.5e9), "1.500e9");
+        assert_eq!(error(0.2541), "0.25");
+        assert_eq!(error(0.000_21), "0.00021");
     }
 
     #[test]

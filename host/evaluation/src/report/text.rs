@@ -14,7 +14,7 @@ pub(super) fn render(report: &Report) -> String {
         }));
     }
     lines.push(String::new());
-    lines.extend(report.notes());
+    lines.extend(report.remarks());
     lines.push(String::new());
     lines.join("\n")
 }

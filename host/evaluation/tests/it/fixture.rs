@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use espalier_evaluation::EvaluationText;
+use espalier_evaluation::{EvaluationData, EvaluationText};
 use espalier_kernels::Cpu;
 use espalier_model::{Checkpoint, Model, SynthShape, synthesize};
 
@@ -50,6 +50,7 @@ impl Fixture {
 
     pub(crate) fn text(&self, contents: &str, max_tokens: Option<usize>) -> EvaluationText {
         let path = self.write("text.txt", contents);
-        EvaluationText::read(&path, &self.checkpoint.tokenizer().unwrap(), max_tokens).unwrap()
+        let data = EvaluationData::read(&path).unwrap();
+        EvaluationText::tokenise(&data, &self.checkpoint.tokenizer().unwrap(), max_tokens).unwrap()
     }
 }

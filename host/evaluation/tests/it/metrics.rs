@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use espalier_components::{DIRECTORY_VARIABLE, EvaluationMetric, Host, HostConfig, Limits, TextScorer as _};
-use espalier_evaluation::{EvaluationError, EvaluationRequest, ModelScorer, Step, Subject, evaluate};
+use espalier_evaluation::{EvaluationError, EvaluationRequest, ModelScorer, Step, Subject, Work, evaluate};
 use espalier_kernels::Cpu;
 
 use crate::fixture::{Fixture, TEXT};
 
-/// The built component.
-fn perplexity(limits: Limits) -> EvaluationMetric {
+/// A built component.
+fn metric(name: &str, limits: Limits) -> EvaluationMetric {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/components");
     let folder = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(default, PathBuf::from);
-    let bytes = std::fs::read(folder.join("perplexity.wasm")).unwrap();
+    let bytes = std::fs::read(folder.join(name).with_extension("wasm")).unwrap();
     let host = Host::new(HostConfig { metric: limits, ..HostConfig::default() }).unwrap();
-    EvaluationMetric::new(host.load("perplexity", &bytes, None).unwrap()).unwrap()
+    EvaluationMetric::new(host.load(name, &bytes, None).unwrap()).unwrap()
+}
+
+fn perplexity(limits: Limits) -> EvaluationMetric {
+    metric("perplexity", limits)
 }
 
 fn tiny(fixture: &Fixture) -> [Subject; 1] {
@@ -24,7 +28,7 @@ fn tiny(fixture: &Fixture) -> [Subject; 1] {
 
 fn request(fixture: &Fixture, max_tokens: usize) -> EvaluationRequest {
     let data = fixture.write("data.txt", TEXT.repeat(40));
-    EvaluationRequest { data, max_tokens: Some(max_tokens), timing: None, agreement: None }
+    EvaluationRequest { data, max_tokens: Some(max_tokens), answer_tokens: 8, timing: None }
 }
 
 #[test]
@@ -43,7 +47,8 @@ fn a_component_measures_what_the_model_says_of_the_text() {
     // The whole text is one window of the model, so both figures follow from one list of log-probabilities.
     let text = Arc::new(fixture.text(&TEXT.repeat(40), Some(150)));
     let bytes = text.byte_count(1..150) as f64;
-    let scorer = ModelScorer::new("tiny".to_owned(), Arc::clone(&fixture.model), Arc::clone(&text));
+    let (model, work) = (Arc::clone(&fixture.model), Arc::new(Work::default()));
+    let scorer = ModelScorer::new("tiny".to_owned(), model, Arc::clone(&text), work);
     let scored = scorer.log_probabilities(text.tokens(), 1).unwrap();
     let loss = -scored.iter().map(|value| f64::from(*value)).sum::<f64>();
     let expected = [
@@ -78,4 +83,44 @@ fn a_component_that_reaches_a_limit_is_named_with_it() {
     let error = evaluate(&cpu, None, &tiny(&fixture), &metrics, &request, &mut |_| true).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("perplexity@0.1.0") && message.contains("more than 2 host calls"), "{message}");
+}
+
+#[test]
+fn answers_agreement_and_notes_come_to_the_report() {
+    let fixture = Fixture::new();
+    fixture.other("small", 320, 3);
+    let subjects = tiny(&fixture);
+    let small = Subject { name: "small".to_owned(), path: fixture.path("small") };
+    let line = |fields: &str| format!("{{\"prompt\": \"The whale\", \"reference\": \"{TEXT}\"{fields}}}\n");
+    let samples = [line(""), line(&format!(", \"candidate\": \"{TEXT}\""))].concat().repeat(20);
+    let data = fixture.write("data.jsonl", samples);
+    let request = EvaluationRequest { data, max_tokens: Some(1_000), answer_tokens: 8, timing: None };
+    let metrics = ["bleu", "exact-match", "agreement"].map(|name| metric(name, Limits::metric()));
+    let cpu = Cpu::new(1).unwrap();
+    let report = evaluate(&cpu, Some(&subjects[0]), &[small], &metrics, &request, &mut |_| true).unwrap();
+    assert_eq!((report.data.samples, report.data.tokens), (40, 1_000));
+    let names = |row: usize| -> Vec<&str> {
+        report.rows[row].measurements.iter().map(|found| found.name.as_str()).collect()
+    };
+    let of_answers = ["bleu", "bleu.sentence", "exact-match", "exact-match.normalised"];
+    assert_eq!(names(0), of_answers);
+    let of_both = ["agreement.kl", "agreement.same-top", "agreement.loss-change"];
+    assert_eq!(names(1), [of_answers.as_slice(), &of_both].concat());
+    // The candidates are right, and random weights do not know the text.
+    for row in &report.rows {
+        assert_eq!(row.measurements[2].value, 0.5);
+    }
+    assert!(report.rows[1].measurements[4].value > 0.01);
+    assert_eq!(
+        report.notes,
+        [
+            "Answers: the most probable token every time, at most 8 of them.",
+            "bleu: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+        ]
+    );
+    let text = report.to_text();
+    assert!(
+        text.contains("Measured on 40 samples, the first 1000 tokens") && text.contains("|tok:13a|"),
+        "{text}"
+    );
 }

@@ -1,7 +1,7 @@
 //! The report in its four forms.
 
 use espalier_components::Measurement;
-use espalier_evaluation::{Agreement, Report, Row, TextRecord, Timing, TimingRequest};
+use espalier_evaluation::{Report, Row, TextRecord, Timing, TimingRequest};
 
 fn row(name: &str, parameters: u64, bytes: u64, perplexity: f64) -> Row {
     Row {
@@ -21,7 +21,6 @@ fn row(name: &str, parameters: u64, bytes: u64, perplexity: f64) -> Row {
             decode_ms_per_token: 8.0 * parameters as f64 / 1e8,
             request: TimingRequest::default(),
         }),
-        agreement: None,
     }
 }
 
@@ -29,23 +28,23 @@ fn report() -> Report {
     let mut quantised = row("original", 134_515_008, 97_000_000, 20.0);
     quantised.formats = vec!["q4_1".to_owned(), "q8_0".to_owned()];
     let mut pruned = row("pruned|75 <b>", 100_000_000, 200_000_000, 25.5);
-    pruned.agreement =
-        Some(Agreement { mean_kl: 0.125, mean_kl_error: 0.01, same_top: 0.75, positions: 2048 });
-    pruned.measurements.push(Measurement {
-        name: "bits-per-byte".to_owned(),
-        value: 0.987_65,
-        standard_error: None,
-    });
+    let mut measured = |name: &str, value: f64, standard_error: Option<f64>| {
+        pruned.measurements.push(Measurement { name: name.to_owned(), value, standard_error });
+    };
+    measured("bits-per-byte", 0.987_65, None);
+    measured("agreement.kl", 0.125, Some(0.01));
     Report {
         generator: "espalier 0.1.0".to_owned(),
         data: TextRecord {
             name: "test.txt".to_owned(),
             sha256: espalier_state::Digest::of(b"test"),
+            samples: 0,
             tokens: 8192,
             bytes: 40_000,
             truncated: true,
         },
         metrics: vec!["perplexity@0.1.0".to_owned()],
+        notes: vec!["perplexity: a < b".to_owned()],
         device: "CPU with AVX2, 2 threads".to_owned(),
         has_baseline: true,
         rows: vec![quantised, pruned],

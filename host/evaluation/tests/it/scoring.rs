@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use espalier_components::TextScorer;
+use espalier_components::{Baseline, TextScorer};
 use espalier_evaluation::{
-    AgreementRequest, EvaluationError, EvaluationText, ModelScorer, TimingRequest, measure_agreement,
+    EvaluationData, EvaluationError, EvaluationText, ModelComparison, ModelScorer, TimingRequest, Work,
     measure_timing,
 };
 use espalier_kernels::{Cpu, Precision};
@@ -12,34 +12,38 @@ use espalier_model::{Checkpoint, Model};
 
 use crate::fixture::{Fixture, TEXT};
 
-fn scorer(fixture: &Fixture) -> ModelScorer {
+fn scorer(fixture: &Fixture, work: &Arc<Work>) -> ModelScorer {
     let text = Arc::new(fixture.text(&TEXT.repeat(12), None));
-    ModelScorer::new("tiny".to_owned(), Arc::clone(&fixture.model), text)
+    ModelScorer::new("tiny".to_owned(), Arc::clone(&fixture.model), text, Arc::clone(work))
 }
 
-/// ln softmax, straight from the definition.
-fn log_probabilities(model: &Model, window: &[u32]) -> Vec<f64> {
+/// The whole distribution of each token but the first: ln softmax, straight from the definition.
+fn distributions(model: &Model, window: &[u32]) -> Vec<Vec<f64>> {
     let width = model.spec().vocab_size;
     let mut logits = Vec::new();
     model
         .score(window, Precision::Exact, None, Some(&mut |_, rows: &[f32]| logits.extend_from_slice(rows)))
         .unwrap();
-    let predicted = logits.chunks_exact(width).zip(&window[1..]);
-    predicted
-        .map(|(row, &token)| {
-            let total: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
-            f64::from(row[token as usize]) - total.ln()
-        })
-        .collect()
+    let rows = logits.chunks_exact(width).take(window.len() - 1);
+    rows.map(|row| {
+        let total: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        row.iter().map(|&logit| f64::from(logit) - total.ln()).collect()
+    })
+    .collect()
 }
 
 #[test]
 fn log_probabilities_are_those_of_the_logits_wherever_scoring_begins() {
     let fixture = Fixture::new();
-    let scorer = scorer(&fixture);
+    let work = Arc::new(Work::default());
+    let scorer = scorer(&fixture, &work);
     // Longer than one pass before and after the first scored token.
     let window = &scorer.tokens()[..900];
-    let expected = log_probabilities(&fixture.model, window);
+    let expected: Vec<f64> = distributions(&fixture.model, window)
+        .iter()
+        .zip(&window[1..])
+        .map(|(distribution, &token)| distribution[token as usize])
+        .collect();
     for score_from in [1, 2, 600, 899, 900] {
         let found = scorer.log_probabilities(window, score_from).unwrap();
         assert_eq!(found.len(), 900 - score_from);
@@ -47,7 +51,7 @@ fn log_probabilities_are_those_of_the_logits_wherever_scoring_begins() {
             assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} {expected}");
         }
     }
-    assert_eq!(scorer.scored(), 899 + 898 + 300 + 1);
+    assert_eq!(work.done(), 899 + 898 + 300 + 1);
 }
 
 #[test]
@@ -84,42 +88,63 @@ fn texts_that_cannot_be_measured_on_are_refused() {
     let tokenizer = fixture.checkpoint.tokenizer().unwrap();
     let refusal = |contents: &[u8]| {
         let path = fixture.write("bad.txt", contents);
-        EvaluationText::read(&path, &tokenizer, None).unwrap_err().to_string()
+        let data = EvaluationData::read(&path);
+        data.and_then(|data| EvaluationText::tokenise(&data, &tokenizer, None)).unwrap_err().to_string()
     };
     assert!(refusal(b"").ends_with("expected at least 2, one to predict another from"));
     assert!(refusal(b"ab\xffcd").ends_with("is not UTF-8 text (byte 2); expected plain text to evaluate on"));
-    let missing = EvaluationText::read(&fixture.path("none.txt"), &tokenizer, None);
+    let missing = EvaluationData::read(&fixture.path("none.txt"));
     assert!(matches!(missing, Err(EvaluationError::File { action: "read", .. })));
 }
 
 #[test]
 fn a_cancelled_scorer_refuses_the_next_window() {
     let fixture = Fixture::new();
-    let scorer = scorer(&fixture);
-    scorer.cancel();
+    let work = Arc::new(Work::default());
+    let scorer = scorer(&fixture, &work);
+    work.cancel();
     let error = scorer.log_probabilities(&[1, 2, 3], 1).unwrap_err();
     assert!(matches!(error.downcast_ref(), Some(EvaluationError::Cancelled)));
 }
 
 #[test]
-fn a_model_agrees_with_itself_and_not_with_another() {
+fn a_model_is_compared_with_its_baseline_token_by_token() {
     let fixture = Fixture::new();
-    let text = fixture.text(&TEXT.repeat(4), None);
-    let request = AgreementRequest { windows: 3, window_tokens: 64 };
-    let measure = |model: &Model| {
-        measure_agreement("tiny", model, &fixture.model, text.tokens(), &request, &mut |_, _| true)
+    let load = |name: &str, vocabulary: usize| {
+        let checkpoint = Checkpoint::open(&fixture.other(name, vocabulary, 5)).unwrap();
+        Arc::new(Model::load(&checkpoint, Cpu::new(1).unwrap()).unwrap())
     };
-    let same = measure(&fixture.model).unwrap().unwrap();
-    assert!(same.mean_kl.abs() < 1e-9 && same.same_top == 1.0);
-    assert_eq!(same.positions, 3 * 32);
+    let compare = |model: &Arc<Model>, window: &[u32], from: usize| {
+        let (baseline, work) = (Arc::clone(&fixture.model), Arc::new(Work::default()));
+        ModelComparison::new("tiny".to_owned(), Arc::clone(model), baseline, work).compare(window, from)
+    };
+    let text = fixture.text(&TEXT.repeat(6), None);
+    // Longer than one piece of logits.
+    let window = &text.tokens()[..300];
+    for token in compare(&fixture.model, window, 150).unwrap() {
+        assert!(token.divergence.abs() < 1e-9 && token.same_top, "{token:?}");
+        assert_eq!(token.log_probability, token.baseline_log_probability);
+    }
 
-    let load = |path: std::path::PathBuf| {
-        Model::load(&Checkpoint::open(&path).unwrap(), Cpu::new(1).unwrap()).unwrap()
-    };
-    let other = measure(&load(fixture.other("other", 320, 5))).unwrap().unwrap();
-    assert!(other.mean_kl > 0.01 && other.same_top < 0.9, "{other:?}");
-    let wider = measure(&load(fixture.other("wider", 352, 5)));
-    assert!(matches!(wider, Err(EvaluationError::Vocabulary { found: 352, expected: 320, .. })));
+    let other = load("other", 320);
+    let (p, q) = (distributions(&fixture.model, window), distributions(&other, window));
+    let top = |distribution: &[f64]| (0..320).max_by(|&a, &b| distribution[a].total_cmp(&distribution[b]));
+    let compared = compare(&other, window, 1).unwrap();
+    assert_eq!(compared.len(), 299);
+    for (index, found) in compared.iter().enumerate() {
+        let (p, q, token) = (&p[index], &q[index], window[index + 1] as usize);
+        let divergence: f64 = p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum();
+        assert!((found.divergence - divergence).abs() < 1e-6, "{found:?}, expected {divergence}");
+        assert_eq!(found.same_top, top(p) == top(q));
+        assert!((f64::from(found.baseline_log_probability) - p[token]).abs() < 1e-4);
+        assert!((f64::from(found.log_probability) - q[token]).abs() < 1e-4);
+    }
+
+    let wider = compare(&load("wider", 352), window, 1).unwrap_err();
+    assert!(matches!(
+        wider.downcast_ref(),
+        Some(EvaluationError::Vocabulary { found: 352, expected: 320, .. })
+    ));
 }
 
 #[test]
@@ -130,5 +155,5 @@ fn speed_is_measured_within_the_context() {
     assert!(timing.prefill_ms_per_token > 0.0 && timing.decode_ms_per_token > 0.0);
     let too_long = TimingRequest { prefill_tokens: 2048, decode_tokens: 1, runs: 1 };
     let error = measure_timing("tiny", &fixture.model, &too_long).unwrap_err().to_string();
-    assert_eq!(error, "tiny has a context of 2048 tokens; expected at least 2049 to measure its speed");
+    assert_eq!(error, "tiny has a context of 2048 tokens; expected at least 2049 for the measurement");
 }

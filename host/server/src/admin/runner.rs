@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use espalier_components::Deployments;
 use espalier_engine::{Registry, VariantSource};
-use espalier_evaluation::{AgreementRequest, EvaluationRequest, Step, Subject, TimingRequest, evaluate};
+use espalier_evaluation::{EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_model::Checkpoint;
 use espalier_pruning::{
     EvaluateJob, JobRequest, JobRunner, ModelSource, Phase, Progress, PruneJob, PruneRequest, prune,
@@ -86,8 +86,8 @@ impl Runner {
         let request = EvaluationRequest {
             data: job.data.clone(),
             max_tokens: job.max_tokens,
+            answer_tokens: EvaluationRequest::ANSWER_TOKENS,
             timing: Some(TimingRequest::default()),
-            agreement: baseline.is_some().then(AgreementRequest::default),
         };
         let mut step =
             |step: Step<'_>| progress.report(Phase::Evaluate, step.done, step.total.unwrap_or_default());
