@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use espalier_engine::{
-    Constraint, ConstraintCompiler, Event, FinishReason, GenerateRequest, Grammar, Notation, SamplingParams,
+    Constraint, ConstraintCompiler, EngineConfig, Event, FinishReason, GenerateRequest, Grammar, Notation,
+    SamplingParams,
 };
 use serde_json::{Value, json};
 
@@ -49,25 +50,28 @@ fn request(seed: u32) -> GenerateRequest {
 }
 
 #[test]
-fn json_fits_its_schema_and_is_the_same_in_any_company() {
-    let engine = engine(&config());
-    let alone: Vec<Outcome> = (0..12).map(|seed| collect(engine.submit(request(seed)).unwrap())).collect();
+fn json_fits_its_schema_and_is_the_same_in_any_company_and_with_guesses() {
+    let plain = engine(&config());
+    let alone: Vec<Outcome> = (0..12).map(|seed| collect(plain.submit(request(seed)).unwrap())).collect();
     let stopped = alone.iter().filter(|outcome| outcome.reason == FinishReason::Stop);
     assert!(stopped.clone().count() >= 8, "{alone:?}");
     for outcome in stopped {
         assert!(fits_schema(&outcome.text), "{outcome:?}");
     }
-    let streams: Vec<_> = (0..12)
-        .flat_map(|seed| {
-            let free = engine.submit(sampled(prompt(9, seed), 30, u64::from(seed))).unwrap();
-            [engine.submit(request(seed)).unwrap(), free]
-        })
-        .collect();
-    let together: Vec<Outcome> = streams.into_iter().map(collect).step_by(2).collect();
     let said = |outcomes: &[Outcome]| -> Vec<_> {
         outcomes.iter().map(|outcome| (outcome.text.clone(), outcome.reason)).collect()
     };
-    assert_eq!(said(&together), said(&alone));
+    let guessing = engine(&EngineConfig { speculative_tokens: 5, ..config() });
+    for engine in [plain, guessing] {
+        let streams: Vec<_> = (0..12)
+            .flat_map(|seed| {
+                let free = engine.submit(sampled(prompt(9, seed), 30, u64::from(seed))).unwrap();
+                [engine.submit(request(seed)).unwrap(), free]
+            })
+            .collect();
+        let together: Vec<Outcome> = streams.into_iter().map(collect).step_by(2).collect();
+        assert_eq!(said(&together), said(&alone));
+    }
 }
 
 #[test]
