@@ -13,6 +13,10 @@ pub(crate) const BLOCK_TOKENS: usize = 32;
 /// How many tokens a draft guesses where nothing else is said.
 pub const DRAFT_TOKENS: usize = 5;
 
+/// Prompt tokens of a step in which others decode: for so long each of them waits for its next token. More would give
+/// somewhat more throughput, since every step reads all weights, and a stutter whenever a prompt arrives.
+const PROMPT_TOKENS_BESIDE_DECODING: usize = 32;
+
 /// Limits that the operator chooses.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -58,6 +62,7 @@ impl Default for EngineConfig {
 pub(crate) struct Limits {
     pub(crate) max_sequences: usize,
     pub(crate) max_step_tokens: usize,
+    pub(crate) prompt_tokens_beside_decoding: usize,
     pub(crate) max_model_len: usize,
     pub(crate) queue_limit: usize,
     pub(crate) cache: CacheSize,
@@ -76,6 +81,7 @@ impl Limits {
         Self {
             max_sequences: 8,
             max_step_tokens: 64,
+            prompt_tokens_beside_decoding: usize::MAX,
             max_model_len: usize::MAX,
             queue_limit: usize::MAX,
             cache: CacheSize { blocks, window_blocks, block_tokens: BLOCK_TOKENS, format },
@@ -107,6 +113,7 @@ impl EngineConfig {
         Ok(Limits {
             max_sequences,
             max_step_tokens: self.max_step_tokens.max(max_sequences),
+            prompt_tokens_beside_decoding: PROMPT_TOKENS_BESIDE_DECODING,
             max_model_len: wanted,
             queue_limit: self.queue_limit,
             cache: budget.split(wanted)?,

@@ -1,8 +1,9 @@
 //! Decides what the next forward pass does: which sequences are in it and how many tokens of each.
 //!
-//! A step has a budget of tokens. Sequences that decode come first. The rest goes to prompts, in chunks, whether they
-//! have been begun or still wait, as long as there are places and blocks for these ([`admission`]). Who comes first: the
-//! lower priority number; of equals the flow that has got least ([`service`]); of one flow the earlier arrival.
+//! A step has a budget of tokens. Sequences that decode come first. The rest, or a small part of it while others decode,
+//! goes to prompts, in chunks, whether they have been begun or still wait, as long as there are places and blocks for
+//! these ([`admission`]). Who comes first: the lower priority number; of equals the flow that has got least
+//! ([`service`]); of one flow the earlier arrival.
 //!
 //! Blocks are given as sequences grow. Where there are none left, the last of those that run, by priority and arrival,
 //! gives up its own and waits again ([`preemption`]); the first of them thus always goes on. What it had computed is in
@@ -33,6 +34,7 @@ pub(crate) struct Scheduler {
     service: ServiceCounters,
     max_sequences: usize,
     max_step_tokens: usize,
+    prompt_tokens_beside_decoding: usize,
     arrivals: u64,
 }
 
@@ -82,6 +84,7 @@ impl Scheduler {
             service: ServiceCounters::default(),
             max_sequences: limits.max_sequences,
             max_step_tokens: limits.max_step_tokens,
+            prompt_tokens_beside_decoding: limits.prompt_tokens_beside_decoding,
             arrivals: 0,
         }
     }
@@ -102,6 +105,9 @@ impl Scheduler {
         let decoding = self.decoding();
         for arrival in &decoding {
             self.schedule(*arrival, &mut budget, &mut plan);
+        }
+        if !decoding.is_empty() {
+            budget.tokens = budget.tokens.min(self.prompt_tokens_beside_decoding);
         }
         self.serve_prompts(decoding, &mut budget, &mut plan);
         for (index, sequence) in self.running.iter_mut().enumerate() {
