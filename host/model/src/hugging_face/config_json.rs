@@ -39,7 +39,7 @@ pub(super) fn config_json(
         "max_position_embeddings": spec.max_positions,
         "rms_norm_eps": shortest(spec.rms_norm_eps),
         "rope_theta": spec.rope.theta,
-        "rope_scaling": rope_scaling_json(&spec.rope.scaling)?,
+        "rope_scaling": rope_scaling_json(spec.architecture, &spec.rope.scaling)?,
         "tie_word_embeddings": spec.tie_word_embeddings,
         "bos_token_id": spec.bos,
         "eos_token_id": match spec.eos.as_slice() { [] => Value::Null, [id] => json!(id), ids => json!(ids) },

@@ -89,12 +89,16 @@ fn magnitude(factor: f64, scale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 }
 }
 
-/// `rope_scaling` as both versions read it.
+/// `rope_scaling` as both versions read it. Without scaling a gpt-oss says so: null would be read as its own default.
 ///
 /// # Errors
 /// Listed factors, which it can't express.
-pub(super) fn rope_scaling_json(scaling: &RopeScaling) -> Result<Value, ModelError> {
+pub(super) fn rope_scaling_json(
+    architecture: Architecture,
+    scaling: &RopeScaling,
+) -> Result<Value, ModelError> {
     Ok(match scaling {
+        RopeScaling::None if architecture == Architecture::GptOss => json!({ "rope_type": "default" }),
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => json!({
@@ -134,4 +138,20 @@ pub(super) fn rope_scaling_json(scaling: &RopeScaling) -> Result<Value, ModelErr
             return Err(ModelError::unsupported("rope scaling", "by listed factors", supported));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_scaling_is_read_back_as_none() {
+        for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::GptOss] {
+            let written = rope_scaling_json(architecture, &RopeScaling::None).unwrap();
+            let config = json!({ "rope_scaling": written });
+            let fields = Fields::new(config.as_object().unwrap());
+            let found = rope_from_config(fields, architecture, 4096).unwrap();
+            assert_eq!(found.scaling, RopeScaling::None, "{architecture:?}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ struct Layer {
 impl Layer {
     fn new() -> Self {
         let shape = SynthShape::default().with("model_type", "gpt_oss");
-        let shape = shape.with("rope_scaling", json!({ "rope_type": "linear", "factor": 1.0 }));
+        let shape = shape.with("rope_scaling", json!({ "rope_type": "default" }));
         let files = model::Model::new(&shape);
         let checkpoint = Checkpoint::open(&files.hugging_face()).unwrap();
         let model = Model::load(&checkpoint, Cpu::new(2).unwrap()).unwrap();
@@ -76,7 +76,7 @@ impl Layer {
     /// The heads of queries or keys at `position`, rotated.
     fn heads(&self, part: &str, position: usize) -> Vec<Vec<f64>> {
         let (d, rope) = (self.model.spec().head_dim, &self.model.spec().rope);
-        assert_eq!(rope.scaling, RopeScaling::Linear { factor: 1.0 });
+        assert_eq!(rope.scaling, RopeScaling::None);
         let input = self.normed(self.shown(Probe::LayerInput)[position], "input_layernorm.weight");
         let rows = self.linear(&format!("self_attn.{part}_proj"), 0, &input);
         let rotated = |head: &[f64]| {
