@@ -93,7 +93,7 @@ fn nothing_is_left_of_a_thousand_requests() {
 }
 
 #[test]
-#[ignore = "takes a minute, and measures the memory of the whole program"]
+#[ignore = "measures the memory of the whole process: `cargo xtask test` runs it alone"]
 fn nothing_is_left_of_ten_thousand_requests() {
     let grown = nothing_is_left(model(), 12 << 13, 10_000);
     assert!(grown < 2 << 20, "{grown} bytes more after the second 5,000");
