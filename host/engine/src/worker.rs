@@ -108,12 +108,16 @@ impl Worker {
             let sequence = &mut self.scheduler.running_mut()[chunk.sequence];
             let (ours, others) = logits.split_at(logit_rows(sequence, chunk) * vocab_size);
             logits = others;
-            let guessed = chunk.end().saturating_sub(sequence.tokens.len());
-            take_logits(sequence, chunk.end(), ours.chunks_exact(vocab_size), |sequence, row| {
+            let known = sequence.tokens.len();
+            let right = take_logits(sequence, chunk.end(), ours.chunks_exact(vocab_size), |sequence, row| {
                 sequence.advance(row, &self.model.spec().eos, &*self.observer);
             });
-            let computed = chunk.end().min(sequence.tokens.len() - 1);
-            count(&mut record, sequence, chunk.start..computed, guessed);
+            let computed = chunk.end().min(known + right);
+            count(&mut record, sequence, chunk.start..computed);
+            let guessed = chunk.end().saturating_sub(known);
+            record.guesses += usize::from(guessed > 0);
+            record.guessed_tokens += guessed;
+            record.right_tokens += right;
             self.scheduler.computed(chunk.sequence, computed);
         }
         record.duration = begin.elapsed();
@@ -163,15 +167,16 @@ impl Worker {
 }
 
 /// Takes the logits of the last positions up to `end`: scores the prompt, and lets the sequence advance as far as its
-/// guess goes on being what it draws.
+/// guess goes on being what it draws. Returns how many guessed tokens were right.
 fn take_logits<'a>(
     sequence: &mut Sequence,
     end: usize,
     rows: impl ExactSizeIterator<Item = &'a [f32]>,
     mut advance: impl FnMut(&mut Sequence, &[f32]),
-) {
+) -> usize {
     let guess = std::mem::take(&mut sequence.guess);
     let (known, is_decoding) = (sequence.tokens.len(), sequence.is_decoding());
+    let mut right = 0;
     for (next, row) in (end + 1 - rows.len()..).zip(rows) {
         if next < known {
             sequence.score_prompt(next, row);
@@ -181,22 +186,21 @@ fn take_logits<'a>(
         if sequence.has_ended() || sequence.tokens.last() != guess.get(next - known) {
             break;
         }
+        right += 1;
     }
     if is_decoding {
-        sequence.pace.settle(end - known, sequence.tokens.len() - known - 1);
+        sequence.pace.settle(end - known, right);
     }
+    right
 }
 
-/// Counts the tokens of a sequence that a step computed, and how many of those that were guessed came true.
-fn count(record: &mut StepRecord, sequence: &Sequence, tokens: Range<usize>, guessed: usize) {
+/// Counts the tokens of a sequence that a step computed.
+fn count(record: &mut StepRecord, sequence: &Sequence, tokens: Range<usize>) {
     let again = tokens.end.min(sequence.furthest).saturating_sub(tokens.start);
     let of_prompt = tokens.end.min(sequence.prompt_tokens).saturating_sub(tokens.start + again);
     record.recomputed_tokens += again;
     record.prefill_tokens += of_prompt;
     record.decode_tokens += tokens.len() - again - of_prompt;
-    record.guesses += usize::from(guessed > 0);
-    record.guessed_tokens += guessed;
-    record.right_tokens += if guessed > 0 { tokens.len() - 1 } else { 0 };
 }
 
 /// How many of a chunk's last tokens need logits: all in a prompt that is scored, else the last token of all and its
@@ -206,5 +210,51 @@ fn logit_rows(sequence: &Sequence, chunk: &Chunk) -> usize {
         chunk.tokens
     } else {
         (chunk.end() + 1).saturating_sub(sequence.tokens.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::request::GenerateRequest;
+    use crate::sampling_params::SamplingParams;
+    use crate::scheduler::simulation::TOKENIZER;
+
+    /// How many guesses are right where a sequence draws `drawn`, one token for a row, and ends where there are no more.
+    fn right(guess: &[u32], drawn: &[u32]) -> usize {
+        let request =
+            GenerateRequest::new(vec![1, 2, 3], None, SamplingParams::greedy(), Vec::new()).unwrap();
+        let (sender, _stream) = unbounded_channel();
+        let mut sequence = Sequence::new(request, &Limits::of_blocks(8, 0, None), &TOKENIZER, sender);
+        (sequence.computed, sequence.guess) = (2, guess.to_vec());
+        let rows = vec![[0.0]; guess.len() + 1];
+        let mut drawn = drawn.iter();
+        let found = take_logits(
+            &mut sequence,
+            3 + guess.len(),
+            rows.iter().map(<[f32; 1]>::as_slice),
+            |sequence, _| match drawn.next() {
+                Some(token) => sequence.tokens.push(*token),
+                None => sequence.fail("the end".to_owned()),
+            },
+        );
+        assert!(drawn.next().is_none(), "every wrong guess ends the run");
+        found
+    }
+
+    #[test]
+    fn guesses_are_right_up_to_the_first_that_is_not_drawn() {
+        assert_eq!(right(&[7, 8], &[7, 8, 9]), 2);
+        assert_eq!(right(&[7, 8], &[7, 9]), 1);
+        assert_eq!(right(&[7, 8], &[9]), 0);
+        assert_eq!(right(&[], &[9]), 0);
+    }
+
+    #[test]
+    fn a_sequence_may_end_without_drawing_anything() {
+        assert_eq!(right(&[7, 8], &[]), 0);
+        assert_eq!(right(&[7, 8], &[7]), 1);
     }
 }

@@ -13,7 +13,7 @@ mod admission;
 mod preemption;
 mod service;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 use self::service::ServiceCounters;
 use crate::cache::{BlockCopy, BlockCounts, PagedCache};

@@ -15,7 +15,8 @@ use crate::sequence::Sequence;
 
 const CONTEXT: usize = 2000;
 
-static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
+/// Of a tiny model; the texts don't matter.
+pub(crate) static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny");
     synthesize(&SynthShape::default().with("num_hidden_layers", 1), &path, 1).unwrap();

@@ -1,6 +1,7 @@
 //! Texts that are kept to a grammar: they keep to it whatever the model says, and are the same in any company.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
 
 use espalier_engine::{
     Constraint, ConstraintCompiler, EngineConfig, Event, FinishReason, GenerateRequest, Grammar, Notation,
@@ -8,7 +9,7 @@ use espalier_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::{Outcome, collect, config, engine, model, prompt, sampled, sampling};
+use crate::fixture::{Outcome, collect, config, counted, engine, model, prompt, sampled, sampling};
 
 static COMPILER: LazyLock<ConstraintCompiler> = LazyLock::new(|| {
     let (model, tokenizer) = model();
@@ -122,18 +123,25 @@ fn limits_of_length_meet_the_grammar() {
 
 #[test]
 fn a_grammar_that_gets_too_complex_ends_its_own_request_only() {
-    let engine = engine(&config());
-    let hostile = constraint(Notation::Regex("((a{1,1000}){1,1000}){1,1000}".into()));
-    let mut stream =
-        engine.submit(sampled(prompt(8, 3), 200, 3).ignoring_end().with_constraint(hostile)).unwrap();
-    let mut last = None;
-    while let Some(event) = stream.blocking_recv() {
-        last = Some(event);
+    for speculative_tokens in [0, 5] {
+        let (engine, counts) = counted(model(), &EngineConfig { speculative_tokens, ..config() });
+        let hostile = constraint(Notation::Regex("((a{1,1000}){1,1000}){1,1000}".into()));
+        let request = sampled(prompt(8, 3), 200, 3).ignoring_end().with_constraint(hostile);
+        let mut stream = engine.submit(request).unwrap();
+        let mut last = None;
+        while let Some(event) = stream.blocking_recv() {
+            last = Some(event);
+        }
+        assert!(
+            matches!(last, Some(Event::GrammarTooComplex(reason)) if !reason.is_empty() && reason.len() < 500)
+        );
+        let next = collect(engine.submit(sampled(prompt(8, 3), 9, 3)).unwrap());
+        assert_eq!(next.reason, FinishReason::Length);
+        // The step that ended the request is counted by now, since another one was made after it.
+        let [guessed, right] =
+            [&counts.guessed_tokens, &counts.right_tokens].map(|count| count.load(Relaxed));
+        assert!(right <= guessed, "{right} of {guessed} guesses were right");
     }
-    assert!(
-        matches!(last, Some(Event::GrammarTooComplex(reason)) if !reason.is_empty() && reason.len() < 500)
-    );
-    assert_eq!(collect(engine.submit(sampled(prompt(8, 3), 9, 3)).unwrap()).reason, FinishReason::Length);
 }
 
 #[test]
