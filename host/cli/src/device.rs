@@ -35,7 +35,8 @@ pub(crate) struct DeviceArgs {
 pub(crate) enum PrecisionArg {
     /// f32 activations.
     Exact,
-    /// int8 activations in blocks of 32, where the weights are quantised.
+    /// Activations of 8 bits (16 where it matters) in blocks of 32, where the weights are quantised; bf16 in long steps
+    /// on a processor with AMX.
     Fast,
 }
 

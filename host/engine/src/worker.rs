@@ -137,7 +137,9 @@ impl Worker {
             spans.push(sequence.blocks.span(chunk.start, chunk.tokens));
             rows.extend(tokens.len() - logit_rows(sequence, chunk)..tokens.len());
         }
-        let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Rows(&rows) };
+        let decoding = chunks.iter().take_while(|chunk| chunk.is_decoding).map(|chunk| chunk.tokens).sum();
+        let logits_for = LogitRows::Rows(&rows);
+        let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding, logits_for };
         self.model.forward(&batch, &mut self.cache, self.limits.precision, None)
     }
 

@@ -58,7 +58,7 @@ impl<'a> WindowLogits<'a> {
         self.position += count;
         let tokens = self.window.get(start..self.position).unwrap_or_default();
         let spans = [self.blocks.span(start, tokens.len())?];
-        let batch = ForwardBatch { tokens, spans: &spans, logits_for };
+        let batch = ForwardBatch { tokens, spans: &spans, decoding: 0, logits_for };
         self.model.forward(&batch, &mut self.cache, Precision::Exact, None)
     }
 }

@@ -108,7 +108,8 @@ impl Run<'_> {
     fn forward(&mut self, first_position: usize, queries: usize) -> Result<(), EvaluationError> {
         let tokens = self.tokens.get(first_position..first_position + queries).unwrap_or_default();
         let spans = [self.blocks.span(first_position, queries)?];
-        let batch = ForwardBatch { tokens, spans: &spans, logits_for: LogitRows::Last };
+        let (decoding, logits_for) = (usize::from(queries == 1), LogitRows::Last);
+        let batch = ForwardBatch { tokens, spans: &spans, decoding, logits_for };
         self.model.forward(&batch, &mut self.cache, Precision::Fast, None)?;
         Ok(())
     }

@@ -60,6 +60,8 @@ pub(crate) struct Chunk {
     pub(crate) start: usize,
     /// How many tokens; those beyond the end of the sequence are of its guess.
     pub(crate) tokens: usize,
+    /// Whether it begins behind the prompt. Such chunks come first.
+    pub(crate) is_decoding: bool,
 }
 
 impl Chunk {
@@ -113,9 +115,11 @@ impl Scheduler {
         for (index, sequence) in self.running.iter_mut().enumerate() {
             let tokens = std::mem::take(&mut sequence.planned);
             if tokens > 0 {
-                plan.chunks.push(Chunk { sequence: index, start: sequence.computed, tokens });
+                let (start, is_decoding) = (sequence.computed, sequence.computed >= sequence.prompt_tokens);
+                plan.chunks.push(Chunk { sequence: index, start, tokens, is_decoding });
             }
         }
+        plan.chunks.sort_by_key(|chunk| !chunk.is_decoding);
         plan
     }
 

@@ -96,7 +96,7 @@ fn a_step_is_decoding_first_and_never_more_than_its_budget() {
     let second = simulation.submit(2, 200, 5, "a", 0);
     let third = simulation.submit(3, 20, 5, "a", 0);
     let plan = simulation.step();
-    let chunk = |sequence, start, tokens| Chunk { sequence, start, tokens };
+    let chunk = |sequence, start, tokens| Chunk { sequence, start, tokens, is_decoding: tokens == 1 };
     assert_eq!(plan.chunks, [chunk(first, 40, 1), chunk(second, 0, 49)]);
     while !simulation.running().is_empty() {
         let plan = simulation.step();

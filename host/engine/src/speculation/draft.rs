@@ -14,6 +14,9 @@ use crate::cache::{BlockTables, PagedCache, common_length};
 use crate::config::Limits;
 use crate::sampler::argmax;
 
+/// A part of more is the beginning of a text.
+const FEW_TOKENS: usize = 16;
+
 /// A draft model and what it has computed of the texts at hand.
 pub(crate) struct Draft {
     model: Arc<Model>,
@@ -153,7 +156,10 @@ impl Draft {
             let text = self.texts.get(&wishes[part.wish].arrival);
             spans.extend(text.map(|text| text.blocks.span(part.start, part.tokens)));
         }
-        let batch = ForwardBatch { tokens, spans: &spans, logits_for: LogitRows::Rows(&rows) };
+        // Texts that go on, as far as none that begins comes before them.
+        let going_on = parts.iter().take_while(|part| part.tokens < FEW_TOKENS);
+        let (decoding, logits_for) = (going_on.map(|part| part.tokens).sum(), LogitRows::Rows(&rows));
+        let batch = ForwardBatch { tokens, spans: &spans, decoding, logits_for };
         self.model.forward(&batch, &mut self.store, self.limits.precision, None)
     }
 }

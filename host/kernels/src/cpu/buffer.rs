@@ -24,4 +24,17 @@ impl Buffer {
         // SAFETY: `Line` is `repr(C)` of sixteen f32 without padding, and at least `length` of them are there.
         unsafe { slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), length) }
     }
+
+    /// As [`Buffer::take`], numbers of 16 bits.
+    pub(super) fn take_halves(&mut self, length: usize) -> &mut [u16] {
+        let values = self.take(length.div_ceil(2));
+        // SAFETY: each f32 is two numbers of 16 bits, of which every pattern is valid, and their borders are coarser.
+        unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u16>(), length) }
+    }
+
+    /// All of it as numbers of 16 bits.
+    pub(super) fn halves(&self) -> &[u16] {
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts(self.lines.as_ptr().cast::<u16>(), self.lines.len() * LANES * 2) }
+    }
 }

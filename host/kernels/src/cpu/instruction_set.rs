@@ -12,6 +12,8 @@ pub enum InstructionSet {
     Avx512,
     /// `Avx512` with VNNI, the 8-bit dot products.
     Avx512Vnni,
+    /// `Avx512Vnni` with VBMI, bf16 conversions and AMX, the tile products of bf16.
+    Amx,
 }
 
 impl InstructionSet {
@@ -26,7 +28,11 @@ impl InstructionSet {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            if avx2 && avx512 && is_x86_feature_detected!("avx512vnni") {
+            let vnni = avx2 && avx512 && is_x86_feature_detected!("avx512vnni");
+            if vnni && super::amx::supported() {
+                return Self::Amx;
+            }
+            if vnni {
                 return Self::Avx512Vnni;
             }
             if avx2 && avx512 {
@@ -47,6 +53,7 @@ impl std::fmt::Display for InstructionSet {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::Amx => "amx",
         })
     }
 }
@@ -89,9 +96,7 @@ macro_rules! versions {
             match set {
                 // SAFETY: an `InstructionSet` above `Portable` only comes from detection on this machine.
                 #[cfg(target_arch = "x86_64")]
-                crate::cpu::InstructionSet::Avx512 | crate::cpu::InstructionSet::Avx512Vnni => unsafe {
-                    avx512($($argument),*)
-                },
+                set if set >= crate::cpu::InstructionSet::Avx512 => unsafe { avx512($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 crate::cpu::InstructionSet::Avx2 => unsafe { avx2($($argument),*) },

@@ -8,13 +8,16 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::activations::{Activations, Quantized};
+use super::activations::Activations;
+#[cfg(target_arch = "x86_64")]
+use super::amx::{self, Panel, TileRows, Tiles};
 use super::buffer::Buffer;
 use super::decode::decode_blocks;
 #[cfg(target_arch = "x86_64")]
 use super::fused;
 use super::lanes::{LANES, Lanes};
 use super::packed::{GROUP, MAX_ROWS, PackedMatrix, pack};
+use super::quantized::Quantized;
 use super::scatter::Scatter;
 use super::tile::{Rows, accumulate, reduce};
 use super::{Cpu, InstructionSet};
@@ -32,7 +35,7 @@ const PANEL_VALUES: usize = 65_536;
 /// Multiply-adds of one piece of work, some microseconds.
 const PIECE_WORK: usize = 131_072;
 /// Bytes of packed weights in one piece of work.
-const PACKED_PIECE: usize = 49_152;
+const PACKED_PIECE: usize = 131_072;
 /// Activation rows whose sums are kept at a time.
 const TILE_ACTIVATIONS: usize = 4;
 
@@ -44,6 +47,10 @@ pub struct Product<'a> {
     pub input: &'a Activations<'a>,
     /// Which of the rows take part.
     pub rows: Range<usize>,
+    /// How many of them, the first, are computed each by itself, in arithmetic for few rows. The others are rows of long
+    /// texts, for which there may be faster arithmetic (AMX) with other roundings. No result depends on how many rows of
+    /// either kind there are.
+    pub alone: usize,
     /// `rows.len() × outputs` values.
     pub output: &'a mut [f32],
 }
@@ -55,6 +62,8 @@ struct Scratch {
     sums: Vec<Lanes>,
     outputs: Vec<f32>,
     joined: Vec<u8>,
+    panel: Buffer,
+    tile_sums: Buffer,
 }
 
 thread_local! {
@@ -69,9 +78,19 @@ struct Task<'a> {
     /// First activation row, and how many.
     start: usize,
     rows: usize,
-    /// Packed weights and 8-bit activations, when the product is a fast one.
-    packed: Option<(&'a PackedMatrix, &'a Quantized)>,
+    form: Form<'a>,
     output: Scatter<'a, f32>,
+}
+
+/// What a product reads.
+enum Form<'a> {
+    /// Weights in their format, decoded to f32, and activations as they are.
+    Exact,
+    /// Packed weights and activations of whole numbers.
+    Packed(&'a PackedMatrix, &'a Quantized),
+    /// Weights, packed if their format can be, expanded to bf16, and activations of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(Option<&'a PackedMatrix>, &'a TileRows),
 }
 
 /// Some rows of one product's weights.
@@ -82,7 +101,7 @@ struct Piece {
 }
 
 impl Cpu {
-    /// `output = input · weightsᵀ`: `n × weights.rows()` values from `n × weights.columns()`.
+    /// `output = input · weightsᵀ`: `n × weights.rows()` values from `n × weights.columns()`, each row by itself.
     ///
     /// # Errors
     /// When the shapes do not agree.
@@ -92,7 +111,8 @@ impl Cpu {
         input: &Activations,
         output: &mut [f32],
     ) -> Result<(), KernelError> {
-        self.multiply(&mut [Product { weights, input, rows: 0..input.rows, output }])
+        let rows = 0..input.rows;
+        self.multiply(&mut [Product { weights, input, rows, alone: input.rows, output }])
     }
 
     /// Several products (query, key and value; gate and up; all experts of a layer) in one dispatch of the pool.
@@ -100,7 +120,7 @@ impl Cpu {
     /// # Errors
     /// When the shapes do not agree; nothing is written then.
     pub fn multiply(&self, products: &mut [Product]) -> Result<(), KernelError> {
-        for Product { weights, input, rows, output } in &*products {
+        for Product { weights, input, rows, output, .. } in &*products {
             check_length("the columns of a weight matrix", weights.columns(), input.columns)?;
             if rows.end > input.rows {
                 let (found, limit) = (rows.end, input.rows + 1);
@@ -109,22 +129,21 @@ impl Cpu {
             check_length("the output of a product", output.len(), rows.len() * weights.rows())?;
         }
         let set = self.instruction_set();
-        let tasks: Vec<Task> = products
-            .iter_mut()
-            .map(|Product { weights, input, rows, output }| {
-                let quantized = input.quantized.as_ref();
-                let packed = quantized.and_then(|_| weights.packed(|weights| pack(self, weights)));
-                Task {
-                    set,
-                    weights,
-                    input,
-                    start: rows.start,
-                    rows: rows.len(),
-                    packed: packed.zip(quantized),
-                    output: Scatter::new(output),
+        let mut tasks = Vec::with_capacity(products.len());
+        for Product { weights, input, rows, alone, output } in products {
+            let alone = (*alone).min(rows.len());
+            let (first, second) = output.split_at_mut(alone * weights.rows());
+            let border = rows.start + alone;
+            for (rows, output, is_long) in
+                [(rows.start..border, first, false), (border..rows.end, second, true)]
+            {
+                if !rows.is_empty() {
+                    let form = self.form(weights, input, is_long);
+                    let (start, rows, output) = (rows.start, rows.len(), Scatter::new(output));
+                    tasks.push(Task { set, weights, input, start, rows, form, output });
                 }
-            })
-            .collect();
+            }
+        }
         let mut pieces = Vec::new();
         for (index, task) in tasks.iter().enumerate() {
             let (step, rows) = (task.piece_rows(self.threads()), task.weights.rows());
@@ -140,17 +159,38 @@ impl Cpu {
         });
         Ok(())
     }
+
+    /// What the product of some rows, which belong to long texts or not, with `weights` reads.
+    fn form<'a>(&self, weights: &'a Matrix, input: &'a Activations<'a>, is_long: bool) -> Form<'a> {
+        if !input.rounded() {
+            return Form::Exact;
+        }
+        let packed = weights.packed(|weights| pack(self, weights));
+        #[cfg(target_arch = "x86_64")]
+        if self.instruction_set() >= InstructionSet::Amx && is_long {
+            return Form::Tiles(packed, input.tiles(self));
+        }
+        let _ = is_long;
+        packed.map_or(Form::Exact, |packed| Form::Packed(packed, input.quantized(self)))
+    }
 }
 
 impl Task<'_> {
     /// Weight rows in a piece: enough work to be worth taking, few enough to share evenly.
     fn piece_rows(&self, threads: usize) -> usize {
         let rows = self.weights.rows();
-        if let Some((packed, _)) = self.packed {
-            // Some 48 KiB of packed weights, less when they meet many activation rows.
-            let share = packed.groups().div_ceil(threads * 3);
-            let passes = self.rows.div_ceil(MAX_ROWS).max(1);
-            return (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP;
+        match self.form {
+            Form::Packed(packed, activations) => {
+                // Some 48 KiB of packed weights, less when they meet many activation rows.
+                let share = packed.groups().div_ceil(threads * 3);
+                let passes = (self.rows * activations.parts).div_ceil(MAX_ROWS).max(1);
+                return (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP;
+            }
+            #[cfg(target_arch = "x86_64")]
+            Form::Tiles(..) => {
+                return rows.div_ceil(threads * 3).min(amx::PANEL_ROWS).next_multiple_of(amx::PAIR);
+            }
+            Form::Exact => {}
         }
         if self.rows > FEW_ROWS {
             let panel = (PANEL_VALUES / self.input.columns).clamp(4, 64);
@@ -161,8 +201,11 @@ impl Task<'_> {
     }
 
     fn compute(&self, piece: &Piece, scratch: &mut Scratch) {
-        if let Some((packed, activations)) = self.packed {
-            return self.fast(piece, packed, activations);
+        match self.form {
+            Form::Packed(packed, activations) => return self.fast(piece, packed, activations),
+            #[cfg(target_arch = "x86_64")]
+            Form::Tiles(packed, input) => return self.tiles(piece, packed, input, scratch),
+            Form::Exact => {}
         }
         if self.rows > FEW_ROWS {
             return self.many(piece, scratch);
@@ -182,18 +225,91 @@ impl Task<'_> {
 
     /// Packed weights, one group of rows at a time against as many activation rows as registers hold.
     fn fast(&self, piece: &Piece, packed: &PackedMatrix, activations: &Quantized) {
-        let (rows, width) = (self.rows, self.weights.rows());
+        let (rows, width, parts) = (self.rows, self.weights.rows(), activations.parts);
         let mut sums = [[0.0; GROUP]; MAX_ROWS];
+        let step = MAX_ROWS / parts;
         for first in (piece.first..piece.first + piece.count).step_by(GROUP) {
             let count = GROUP.min(piece.first + piece.count - first);
-            for start in (0..rows).step_by(MAX_ROWS) {
-                let sums = &mut sums[..MAX_ROWS.min(rows - start)];
-                packed.multiply(self.set, first / GROUP, activations, self.start + start, sums);
-                for (row, sums) in sums.iter().enumerate() {
+            for start in (0..rows).step_by(step) {
+                let sums = &mut sums[..step.min(rows - start) * parts];
+                packed.multiply(self.set, first / GROUP, activations, (self.start + start) * parts, sums);
+                for (row, sums) in sums.chunks_exact(parts).enumerate() {
                     // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
                     let out = unsafe { self.output.part((start + row) * width + first, count) };
-                    out.copy_from_slice(&sums[..count]);
+                    let (first, rest) = (&sums[0], &sums[1..]);
+                    out.copy_from_slice(&first[..count]);
+                    for low in rest {
+                        out.iter_mut().zip(low).for_each(|(out, low)| *out += low);
+                    }
                 }
+            }
+        }
+    }
+
+    /// Weights expanded a panel at a time against all activation rows, some hundred of them at a time.
+    #[cfg(target_arch = "x86_64")]
+    fn tiles(&self, piece: &Piece, packed: Option<&PackedMatrix>, input: &TileRows, scratch: &mut Scratch) {
+        let (steps, width) = (self.input.columns / amx::STEP, piece.count.next_multiple_of(amx::PAIR));
+        let panel = scratch.panel.take_halves(Panel::length(width, input.wide()));
+        if width > piece.count.next_multiple_of(GROUP) {
+            // The last group of the last pair is missing; its sums are not used, but have to be numbers.
+            panel.fill(0);
+        }
+        let mut panel = Panel::new(panel, input.wide());
+        let tiles = Tiles::configure();
+        for start in (0..self.rows).step_by(amx::MOST_ROWS) {
+            let count = amx::MOST_ROWS.min(self.rows - start);
+            let sums = scratch.tile_sums.take(count.next_multiple_of(amx::PAIR) * width);
+            sums.fill(0.0);
+            for step in (0..steps).step_by(amx::PANEL_STEPS) {
+                let steps = step..steps.min(step + amx::PANEL_STEPS);
+                self.expand(
+                    piece,
+                    packed,
+                    steps.clone(),
+                    &mut panel,
+                    &mut scratch.weights,
+                    &mut scratch.joined,
+                );
+                let column = step * amx::STEP;
+                tiles.accumulate(input, self.start + start, count, column, &panel, steps.len(), sums, width);
+            }
+            for (row, sums) in sums.chunks_exact(width).take(count).enumerate() {
+                // SAFETY: an output element belongs to one weight row, and a weight row to exactly one piece.
+                let out = unsafe {
+                    self.output.part((start + row) * self.weights.rows() + piece.first, piece.count)
+                };
+                out.copy_from_slice(&sums[..piece.count]);
+            }
+        }
+    }
+
+    /// Steps of columns of a piece's weight rows to a panel.
+    #[cfg(target_arch = "x86_64")]
+    fn expand(
+        &self,
+        piece: &Piece,
+        packed: Option<&PackedMatrix>,
+        steps: Range<usize>,
+        panel: &mut Panel,
+        buffer: &mut Buffer,
+        joined: &mut Vec<u8>,
+    ) {
+        for (place, first) in (piece.first..piece.first + piece.count).step_by(GROUP).enumerate() {
+            if let Some(packed) = packed {
+                packed.expand(first / GROUP, steps.clone(), panel, place);
+                continue;
+            }
+            let (count, columns) = (
+                GROUP.min(piece.first + piece.count - first),
+                steps.start * amx::STEP..steps.end * amx::STEP,
+            );
+            let stride = columns.len();
+            let weights = self.decode(first, count, columns, buffer.take(GROUP * stride), stride, joined);
+            for step in 0..steps.len() {
+                let (high, low) = panel.tile(place, step);
+                let row = |row| weights.get(row).and_then(|row| row[step * amx::STEP..].first_chunk());
+                amx::transpose(row, high, low);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The CPU device: a thread pool and the instruction set that was found when it was made.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod buffer;
 mod decode;
@@ -12,6 +14,7 @@ mod instruction_set;
 mod lanes;
 mod matmul;
 mod packed;
+mod quantized;
 mod reader;
 mod roof;
 mod scatter;

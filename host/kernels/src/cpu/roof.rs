@@ -20,6 +20,8 @@ pub struct Roof {
     pub float_operations: f64,
     /// The same for products of bytes that are summed in 32 bits, where an instruction does that (VNNI).
     pub byte_operations: Option<f64>,
+    /// The same for products of tiles of bf16 that are summed in f32, where there are tiles (AMX).
+    pub tile_operations: Option<f64>,
 }
 
 /// Bytes that are read for the bandwidth, in huge pages where weights are.
@@ -47,6 +49,7 @@ impl Cpu {
             read_bytes: self.read_bytes(),
             float_operations: self.float_operations(),
             byte_operations: self.byte_operations(),
+            tile_operations: self.tile_operations(),
         }
     }
 
@@ -84,7 +87,7 @@ impl Cpu {
 
     #[cfg(target_arch = "x86_64")]
     fn byte_operations(&self) -> Option<f64> {
-        (self.instruction_set() == InstructionSet::Avx512Vnni).then(|| {
+        (self.instruction_set() >= InstructionSet::Avx512Vnni).then(|| {
             self.operations(2 * 64 * CHAINS, &|| {
                 // SAFETY: VNNI was detected.
                 unsafe { byte_chains() };
@@ -92,8 +95,20 @@ impl Cpu {
         })
     }
 
+    #[cfg(target_arch = "x86_64")]
+    fn tile_operations(&self) -> Option<f64> {
+        use super::amx::{PEAK_OPERATIONS, peak_rounds};
+        let tiles = self.instruction_set() >= InstructionSet::Amx;
+        tiles.then(|| self.operations(PEAK_OPERATIONS, &|| peak_rounds(ROUNDS)))
+    }
+
     #[cfg(not(target_arch = "x86_64"))]
     fn byte_operations(&self) -> Option<f64> {
+        None
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn tile_operations(&self) -> Option<f64> {
         None
     }
 }
@@ -134,7 +149,9 @@ fn float_chains(set: InstructionSet) -> Lanes {
     match set {
         // SAFETY: an `InstructionSet` above `Portable` only comes from detection on this machine.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => unsafe { chains_avx512(factor, term) },
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni | InstructionSet::Amx => unsafe {
+            chains_avx512(factor, term)
+        },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => unsafe { chains_avx2(factor, term) },

@@ -41,6 +41,11 @@ impl<'a> Rows<'a> {
         self.count
     }
 
+    /// Row `index`, if there is one.
+    pub(super) fn get(&self, index: usize) -> Option<&'a [f32]> {
+        (index < self.count).then(|| self.row(index))
+    }
+
     pub(super) fn row(&self, index: usize) -> &'a [f32] {
         &self.values[index * self.stride..index * self.stride + self.columns]
     }
@@ -52,7 +57,9 @@ pub(super) fn accumulate(set: InstructionSet, weights: Rows, activations: Rows, 
     assert!(sums.len() >= weights.count * activations.count);
     match set {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => avx512::accumulate(weights, activations, sums),
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni | InstructionSet::Amx => {
+            avx512::accumulate(weights, activations, sums);
+        }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => avx2::accumulate(weights, activations, sums),
         _ => accumulate_portable(weights, activations, sums),

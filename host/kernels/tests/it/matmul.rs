@@ -29,6 +29,15 @@ fn product(cpu: &Cpu, weights: &Matrix, input: &[f32], precision: Precision) -> 
     output
 }
 
+/// The same as rows of a long text.
+fn long_product(cpu: &Cpu, weights: &Matrix, input: &[f32], precision: Precision) -> Vec<f32> {
+    let mut output = vec![f32::NAN; input.len() / weights.columns() * weights.rows()];
+    let input = cpu.activations(input, weights.columns(), precision).unwrap();
+    let product = Product { weights, input: &input, rows: 0..input.rows(), alone: 0, output: &mut output };
+    cpu.multiply(&mut [product]).unwrap();
+    output
+}
+
 /// The exact product and, for the tolerance, the sum of magnitudes.
 fn reference(weights: &Matrix, input: &[f32]) -> Vec<(f64, f64)> {
     let values = weights.dequantize();
@@ -113,19 +122,60 @@ fn fast_results_are_near_and_do_not_depend_on_batch_threads_or_instructions() {
             let packable = format.block_values() > 1;
             assert_eq!(weights.packed_bytes() > 0, packable);
             let input = noise(19 * columns, 7);
-            let alone: Vec<f32> = input
-                .chunks_exact(columns)
-                .flat_map(|row| product(&devices()[0], &weights, row, Precision::Fast))
-                .collect();
-            for (found, (sum, size)) in alone.iter().zip(reference(&weights, &input)) {
-                let difference = (f64::from(*found) - sum).abs();
-                assert!(difference <= size * 4e-3, "{format}: {found} instead of {sum} of {size}");
-            }
-            for cpu in devices() {
-                for n in [1, 2, 3, 7, 8, 9, 19] {
-                    let found = product(&cpu, &weights, &input[..n * columns], Precision::Fast);
-                    assert_eq!(found, alone[..n * rows], "{format} {cpu:?} {n}");
+            let expected = reference(&weights, &input);
+            for (precision, tolerance) in [(Precision::Fast, 4e-3), (Precision::Wide, 2e-5)] {
+                let alone: Vec<f32> = input
+                    .chunks_exact(columns)
+                    .flat_map(|row| product(&devices()[0], &weights, row, precision))
+                    .collect();
+                for (found, (sum, size)) in alone.iter().zip(&expected) {
+                    let difference = (f64::from(*found) - sum).abs();
+                    assert!(difference <= size * tolerance, "{format}: {found} instead of {sum} of {size}");
                 }
+                for cpu in devices() {
+                    for n in [1, 2, 3, 7, 8, 9, 19] {
+                        let found = product(&cpu, &weights, &input[..n * columns], precision);
+                        assert_eq!(found, alone[..n * rows], "{format} {cpu:?} {n} {precision:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_are_near_and_do_not_depend_on_other_rows_or_threads() {
+    let cpu = Cpu::new(2).unwrap();
+    if cpu.instruction_set() < InstructionSet::Amx {
+        return;
+    }
+    for format in WeightFormat::ALL {
+        for (rows, columns) in [(45, 1280), (16, 256), (1, 512), (150, 768)] {
+            let weights = matrix(format, rows, columns, 3);
+            let input = noise(600 * columns, 7);
+            let expected = reference(&weights, &input[..70 * columns]);
+            for (precision, tolerance) in [(Precision::Fast, 4e-3), (Precision::Wide, 2e-5)] {
+                let whole = long_product(&cpu, &weights, &input, precision);
+                for (found, (sum, size)) in whole.iter().zip(&expected) {
+                    let difference = (f64::from(*found) - sum).abs();
+                    assert!(difference <= size * tolerance, "{format}: {found} instead of {sum} of {size}");
+                }
+                let alone = Cpu::new(1).unwrap();
+                for n in [1, 2, 15, 17, 33, 70] {
+                    let found = long_product(&alone, &weights, &input[..n * columns], precision);
+                    assert_eq!(found, whole[..n * rows], "{format} {n} {precision:?}");
+                }
+                let activations = cpu.activations(&input, columns, precision).unwrap();
+                let mut output = vec![f32::NAN; 21 * rows];
+                let product = Product {
+                    weights: &weights,
+                    input: &activations,
+                    rows: 579..600,
+                    alone: 0,
+                    output: &mut output,
+                };
+                cpu.multiply(&mut [product]).unwrap();
+                assert_eq!(output, whole[579 * rows..], "{format} {precision:?}");
             }
         }
     }
@@ -151,11 +201,13 @@ fn the_extremes_of_codes_do_not_overflow() {
             let input = vec![1.0; columns];
             let (expected, size) = reference(&weights, &input)[0];
             for cpu in devices() {
-                let found = product(&cpu, &weights, &input, Precision::Fast)[0];
-                assert!(
-                    (f64::from(found) - expected).abs() <= size * 1e-6,
-                    "{format} {byte:#x} {cpu:?}: {found}, {expected}"
-                );
+                for precision in [Precision::Fast, Precision::Wide] {
+                    let found = product(&cpu, &weights, &input, precision)[0];
+                    assert!(
+                        (f64::from(found) - expected).abs() <= size * 1e-6,
+                        "{format} {byte:#x} {cpu:?} {precision:?}: {found}, {expected}"
+                    );
+                }
             }
         }
     }
@@ -168,8 +220,8 @@ fn several_products_share_one_input() {
     let cpu = Cpu::new(2).unwrap();
     let (mut a, mut b) = (vec![0.0; 3 * 96], vec![0.0; 3 * 33]);
     let activations = cpu.activations(&input, 64, Precision::Exact).unwrap();
-    let one = Product { weights: &first, input: &activations, rows: 0..3, output: &mut a };
-    let other = Product { weights: &second, input: &activations, rows: 0..3, output: &mut b };
+    let one = Product { weights: &first, input: &activations, rows: 0..3, alone: 0, output: &mut a };
+    let other = Product { weights: &second, input: &activations, rows: 0..3, alone: 0, output: &mut b };
     cpu.multiply(&mut [one, other]).unwrap();
     assert_eq!(a, product(&cpu, &first, &input, Precision::Exact));
     assert_eq!(b, product(&cpu, &second, &input, Precision::Exact));
@@ -209,18 +261,22 @@ fn shapes_that_disagree_are_refused() {
 fn products_take_rows_of_their_input() {
     let (weights, input) = (matrix(WeightFormat::Mxfp4, 50, 96, 1), noise(20 * 96, 9));
     let cpu = Cpu::new(2).unwrap();
-    for precision in [Precision::Exact, Precision::Fast] {
+    for precision in [Precision::Exact, Precision::Wide, Precision::Fast] {
         let activations = cpu.activations(&input, 96, precision).unwrap();
-        let whole = product(&cpu, &weights, &input, precision);
+        let (short, long) =
+            (product(&cpu, &weights, &input, precision), long_product(&cpu, &weights, &input, precision));
         for rows in [0..0, 0..20, 3..4, 5..8, 7..20] {
             let mut output = vec![f32::NAN; rows.len() * 50];
-            let expected = &whole[rows.start * 50..rows.end * 50];
-            let product = Product { weights: &weights, input: &activations, rows, output: &mut output };
+            let border = rows.end.min(rows.start + 2) * 50;
+            let expected = [&short[rows.start * 50..border], &long[border..rows.end * 50]].concat();
+            let product =
+                Product { weights: &weights, input: &activations, rows, alone: 2, output: &mut output };
             cpu.multiply(&mut [product]).unwrap();
             assert_eq!(output, expected, "{precision:?}");
         }
         let mut output = [0.0; 50];
-        let product = Product { weights: &weights, input: &activations, rows: 20..21, output: &mut output };
+        let product =
+            Product { weights: &weights, input: &activations, rows: 20..21, alone: 0, output: &mut output };
         assert!(cpu.multiply(&mut [product]).is_err());
     }
 }

@@ -10,6 +10,9 @@ pub struct ForwardBatch<'a> {
     pub tokens: &'a [u32],
     /// Which cache blocks and positions each run of tokens belongs to.
     pub spans: &'a [SequenceSpan<'a>],
+    /// How many of the tokens, the first, go on with texts: on the fast path they are computed in arithmetic for few rows,
+    /// the others in that for long texts. On the exact path it makes no difference.
+    pub decoding: usize,
     /// The rows whose logits are returned.
     pub logits_for: LogitRows<'a>,
 }

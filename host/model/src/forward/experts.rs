@@ -104,8 +104,10 @@ impl Pass<'_> {
         for group in &routing.groups {
             let Some(expert) = experts.get(group.expert) else { continue };
             let weights = &part(expert).weight;
+            let tokens = routing.tokens.get(group.rows.clone()).unwrap_or_default();
+            let alone = tokens.partition_point(|token| *token < self.decoding);
             let (own, rest) = output.split_at_mut(group.rows.len() * weights.rows());
-            products.push(Product { weights, input, rows: source(group), output: own });
+            products.push(Product { weights, input, rows: source(group), alone, output: own });
             output = rest;
         }
     }

@@ -1,6 +1,6 @@
 //! One decoder layer: attention over the paged cache, then the gated feed-forward network, each added to the residual.
 
-use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Precision, Product};
+use espalier_kernels::{Activations, AttentionShape, KeyValueStore, Product};
 
 use super::attention_statistics::AttentionStatistics;
 use super::{Pass, Scratch};
@@ -30,8 +30,8 @@ impl Pass<'_> {
         let heads = &mut scratch.heads[..self.tokens * query_width];
 
         cpu.rms_norm(hidden, &layer.attention_norm, model.spec.rms_norm_eps, &mut scratch.normed);
-        // Whatever the pass: rounding here moves the attention of all later tokens. See `Model::forward`.
-        let input = cpu.activations(&scratch.normed, model.spec.hidden_size, Precision::Exact)?;
+        // Rounding much here moves the attention of all later tokens. See `Model::forward`.
+        let input = cpu.activations(&scratch.normed, model.spec.hidden_size, self.precision.gentle())?;
         self.project(
             &mut [(&layer.query, &mut *queries), (&layer.key, &mut *keys), (&layer.value, &mut *values)],
             &input,
@@ -145,7 +145,10 @@ impl Pass<'_> {
     ) -> Result<(), ModelError> {
         let mut products: Vec<Product<'_>> = linears
             .iter_mut()
-            .map(|(linear, output)| Product { weights: &linear.weight, input, rows: 0..self.tokens, output })
+            .map(|(linear, output)| {
+                let (rows, alone) = (0..self.tokens, self.decoding);
+                Product { weights: &linear.weight, input, rows, alone, output }
+            })
             .collect();
         self.model.cpu.multiply(&mut products)?;
         drop(products);

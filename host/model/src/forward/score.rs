@@ -47,7 +47,7 @@ impl Model {
         for (index, chunk) in tokens.chunks(step_tokens).enumerate() {
             let first_position = index * step_tokens;
             let spans = [blocks.span(first_position, chunk.len())?];
-            let batch = ForwardBatch { tokens: chunk, spans: &spans, logits_for };
+            let batch = ForwardBatch { tokens: chunk, spans: &spans, decoding: 0, logits_for };
             let rows = self.forward(&batch, &mut cache, precision, Some(&mut *probes))?;
             if let Some(sink) = logits.as_deref_mut() {
                 sink(first_position, &rows);

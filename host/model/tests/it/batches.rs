@@ -29,7 +29,7 @@ fn forward(model: &Model, cache: &mut KeyValueStore, parts: &[(&SequenceBlocks, 
     let tokens: Vec<u32> = parts.iter().flat_map(|(_, tokens, _)| tokens.iter().copied()).collect();
     let spans: Vec<_> =
         parts.iter().map(|(blocks, tokens, first)| blocks.span(*first, tokens.len()).unwrap()).collect();
-    let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
+    let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding: 0, logits_for: LogitRows::All };
     model.forward(&batch, cache, Precision::Exact, None).unwrap()
 }
 

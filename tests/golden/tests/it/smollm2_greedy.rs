@@ -17,7 +17,7 @@ fn greedy(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
     let (mut step, mut position, mut ids) = (prompt.to_vec(), 0, Vec::new());
     while ids.len() < count {
         let span = blocks.span(position, step.len()).unwrap();
-        let batch = ForwardBatch { tokens: &step, spans: &[span], logits_for: LogitRows::Last };
+        let batch = ForwardBatch { tokens: &step, spans: &[span], decoding: 0, logits_for: LogitRows::Last };
         let logits = model.forward(&batch, &mut cache, Precision::Exact, None).unwrap();
         position += step.len();
         step = vec![argmax(&logits) as u32];

@@ -1,9 +1,9 @@
-//! SmolLM2's logits against transformers in float32 on the same weights, and the int8 path against the exact one.
+//! SmolLM2's logits against transformers in float32 on the same weights, and the fast paths against the exact one.
 
 use espalier_golden::distance::{argmax, kl_of_logits, log_sum_exp};
 use espalier_golden::{data, tensors::Tensors};
-use espalier_kernels::{CacheFormat, Precision};
-use espalier_model::{ForwardBatch, LogitRows, SequenceSize};
+use espalier_kernels::{CacheFormat, Cpu, InstructionSet, Precision};
+use espalier_model::{ForwardBatch, LogitRows, Model, SequenceSize};
 
 use crate::loaded;
 
@@ -49,17 +49,26 @@ fn exact_path_has_transformers_logits_and_the_fast_path_its_distribution() {
     // The 64 compared logits say little about the other 49 thousand; their sum does.
     assert!(largest_sum_error <= 1e-3, "log-sum-exp differs by {largest_sum_error}, limit 1e-3");
 
-    let fast = loaded::logits(model, &tokens, Precision::Fast);
-    let rows = || exact.chunks_exact(vocabulary).zip(fast.chunks_exact(vocabulary));
-    let mean_kl = rows().map(|(exact, fast)| kl_of_logits(exact, fast)).sum::<f64>() / tokens.len() as f64;
-    let same = rows().filter(|(exact, fast)| argmax(exact) == argmax(fast)).count();
-    println!("fast: mean KL {mean_kl:.2e}, same argmax {same}/{}", tokens.len());
-    assert!(mean_kl <= 2e-3, "mean KL of the fast path is {mean_kl}, limit 2e-3");
-    assert!(
-        same * 100 >= tokens.len() * 98,
-        "the fast path has the same argmax at {same} of {} positions",
-        tokens.len()
-    );
+    // The arithmetic of short steps and of processors without tiles, then that of this processor.
+    for (set, limit) in [(InstructionSet::Avx512Vnni, 2e-3), (InstructionSet::Amx, 2e-4)] {
+        let cpu = Cpu::with_instruction_set(0, set).unwrap();
+        if set == InstructionSet::Amx && cpu.instruction_set() < set {
+            continue;
+        }
+        let model = Model::load(&loaded.0, cpu).unwrap();
+        let fast = loaded::logits(&model, &tokens, Precision::Fast);
+        let rows = || exact.chunks_exact(vocabulary).zip(fast.chunks_exact(vocabulary));
+        let mean_kl =
+            rows().map(|(exact, fast)| kl_of_logits(exact, fast)).sum::<f64>() / tokens.len() as f64;
+        let same = rows().filter(|(exact, fast)| argmax(exact) == argmax(fast)).count();
+        println!("fast, {set}: mean KL {mean_kl:.2e}, same argmax {same}/{}", tokens.len());
+        assert!(mean_kl <= limit, "mean KL of the fast path with {set} is {mean_kl}, limit {limit}");
+        assert!(
+            same * 100 >= tokens.len() * 98,
+            "the fast path with {set} has the same argmax at {same} of {} positions",
+            tokens.len()
+        );
+    }
 }
 
 #[test]
@@ -72,7 +81,7 @@ fn narrow_caches_keep_the_distribution() {
         let size = SequenceSize { tokens: tokens.len(), step_tokens: tokens.len(), block_tokens: 32 };
         let (mut cache, blocks) = model.cache_for_one(size, format).unwrap();
         let spans = [blocks.span(0, tokens.len()).unwrap()];
-        let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
+        let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding: 0, logits_for: LogitRows::All };
         model.forward(&batch, &mut cache, Precision::Exact, None).unwrap()
     };
     let (exact, vocabulary) = (logits(CacheFormat::F32), model.spec().vocab_size);

@@ -30,7 +30,7 @@ fn logits_in_steps(model: &Model, tokens: &[u32], step: usize) -> Vec<f32> {
             first_position: index * step,
             queries: tokens.len(),
         };
-        let batch = ForwardBatch { tokens, spans: &[span], logits_for: LogitRows::All };
+        let batch = ForwardBatch { tokens, spans: &[span], decoding: 0, logits_for: LogitRows::All };
         all.extend(model.forward(&batch, &mut cache, Precision::Exact, None).unwrap());
     }
     all

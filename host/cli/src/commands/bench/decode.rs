@@ -38,7 +38,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let tokens: Vec<u32> =
                 (0..args.sequences as u32).map(|s| (position as u32 * 31 + s * 7) % vocab).collect();
             let spans = tables.iter().map(|table| table.span(position, 1)).collect::<Result<Vec<_>, _>>()?;
-            let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::All };
+            let batch = ForwardBatch {
+                tokens: &tokens,
+                spans: &spans,
+                decoding: tokens.len(),
+                logits_for: LogitRows::All,
+            };
             model.forward(&batch, &mut cache, precision, None)?;
         }
         Ok(())

@@ -116,7 +116,8 @@ impl Run<'_> {
         let tokens: Vec<u32> =
             (first..first + count).map(|position| (position * 1_000_003 % vocabulary) as u32).collect();
         let spans = [self.blocks.span(first, count)?];
-        let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
+        let (decoding, logits_for) = (usize::from(count == 1), LogitRows::Last);
+        let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding, logits_for };
         self.model.forward(&batch, &mut self.cache, self.args.model.precision(), None)?;
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! The limits (bytes read from memory, arithmetic in registers) are measured first, in the same run. Decode is judged by
 //! the bytes of the weights over the read bandwidth, prefill by its operations over the peak of the arithmetic that it
-//! uses: bytes where the weights are packed for the fast path and the processor has VNNI, f32 otherwise. A share above
+//! uses: tiles of bf16 where the processor has AMX; without it, bytes where the weights are packed and it has VNNI, f32
+//! otherwise. A share above
 //! 100 % of the bandwidth means that the weights, which are SmolLM2's whole network there, lie in a cache.
 
 use std::hint::black_box;
@@ -47,7 +48,7 @@ const SMOLLM2_LAYERS: usize = 30;
 const GPT_OSS: [&[(usize, usize)]; 2] = [&[(2880, 2880); 8], &[(2880, 2880); 4]];
 /// Bytes of weights that no cache holds.
 const MEMORY_BYTES: usize = 1 << 30;
-const PREFILL_ROWS: usize = 128;
+const PREFILL_ROWS: usize = 512;
 const REPETITIONS: usize = 7;
 const BLOCK_TOKENS: usize = 32;
 
@@ -59,6 +60,7 @@ struct Report {
     read_gigabytes_per_second: f64,
     float_gigaflops: f64,
     byte_gigaflops: Option<f64>,
+    tile_gigaflops: Option<f64>,
     products: Vec<Products>,
     attention: Vec<Attention>,
 }
@@ -68,7 +70,8 @@ struct Report {
 struct Products {
     format: &'static str,
     shapes: &'static str,
-    precision: &'static str,
+    /// Of prefill.
+    arithmetic: &'static str,
     weight_megabytes: f64,
     decode_milliseconds: f64,
     /// Of the read bandwidth.
@@ -115,6 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         read_gigabytes_per_second: roof.read_bytes / 1e9,
         float_gigaflops: roof.float_operations / 1e9,
         byte_gigaflops: roof.byte_operations.map(|operations| operations / 1e9),
+        tile_gigaflops: roof.tile_operations.map(|operations| operations / 1e9),
         products,
         attention,
     };
@@ -160,23 +164,28 @@ impl Network {
         Ok(())
     }
 
-    /// Every product with `rows` rows of activations, of the first `groups` groups.
-    fn multiply(&self, cpu: &Cpu, rows: usize, groups: usize, precision: Precision) -> Result<()> {
-        for group in self.groups.iter().take(groups) {
-            let columns = group.first().map_or(1, Matrix::columns);
-            let values = vec![0.25; rows * columns];
-            let input = cpu.activations(&values, columns, precision)?;
-            let mut outputs: Vec<Vec<f32>> =
-                group.iter().map(|weights| vec![0.0; rows * weights.rows()]).collect();
-            let mut products: Vec<Product<'_>> = group
-                .iter()
-                .zip(&mut outputs)
-                .map(|(weights, output)| Product { weights, input: &input, rows: 0..rows, output })
-                .collect();
-            cpu.multiply(&mut products)?;
+    /// Seconds of every product with `rows` rows of activations, as a pass that may round them does it.
+    fn seconds(&self, cpu: &Cpu, rows: usize) -> Result<f64> {
+        let matrices = || self.groups.iter().flatten();
+        let widest = matrices().map(Matrix::columns).max().unwrap_or_default();
+        let tallest = matrices().map(Matrix::rows).max().unwrap_or_default();
+        let most = self.groups.iter().map(Vec::len).max().unwrap_or_default();
+        let (values, mut outputs) = (vec![0.25; rows * widest], vec![vec![0.0; rows * tallest]; most]);
+        fastest(|| {
+            for group in &self.groups {
+                let columns = group.first().map_or(1, Matrix::columns);
+                let input = cpu.activations(&values[..rows * columns], columns, Precision::Fast)?;
+                let products = group.iter().zip(&mut outputs).map(|(weights, output)| {
+                    let output = &mut output[..rows * weights.rows()];
+                    // One row is of a text that goes on, several are of a long one.
+                    let alone = usize::from(rows == 1);
+                    Product { weights, input: &input, rows: 0..rows, alone, output }
+                });
+                cpu.multiply(&mut products.collect::<Vec<_>>())?;
+            }
             black_box(&outputs);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -202,20 +211,21 @@ fn measure(
     while !is_enough(&network) {
         network.add_layer(format, layer)?;
     }
-    // As served: fast where the format has a packed form.
-    let is_plain = matches!(format, WeightFormat::Bf16 | WeightFormat::F16 | WeightFormat::F32);
-    let (precision, name) = if is_plain { (Precision::Exact, "exact") } else { (Precision::Fast, "fast") };
-    let groups = network.groups.len();
-    let decode = fastest(|| network.multiply(cpu, 1, groups, precision))?;
+    let decode = network.seconds(cpu, 1)?;
     // Prefill does not depend on where the weights come from; a few layers are enough.
     let part = Network { groups: network.groups.iter().take(8).cloned().collect(), layers: 0 };
-    let prefill = fastest(|| part.multiply(cpu, PREFILL_ROWS, 8, precision))?;
+    let prefill = part.seconds(cpu, PREFILL_ROWS)?;
     let operations = 2.0 * (PREFILL_ROWS * part.values()) as f64 / prefill;
-    let peak = roof.byte_operations.filter(|_| !is_plain).unwrap_or(roof.float_operations);
+    let is_plain = matches!(format, WeightFormat::Bf16 | WeightFormat::F16 | WeightFormat::F32);
+    let (arithmetic, peak) = match (roof.tile_operations, roof.byte_operations.filter(|_| !is_plain)) {
+        (Some(peak), _) => ("bf16", peak),
+        (None, Some(peak)) => ("bytes", peak),
+        (None, None) => ("f32", roof.float_operations),
+    };
     Ok(Products {
         format: format.name(),
         shapes,
-        precision: name,
+        arithmetic,
         weight_megabytes: network.bytes() as f64 / 1e6,
         decode_milliseconds: decode * 1e3,
         decode_share: network.bytes() as f64 / decode / roof.read_bytes,
@@ -259,22 +269,25 @@ fn print(report: &Report, json: bool) -> Result<()> {
         serde_json::to_writer_pretty(&mut out, report)?;
         return Ok(writeln!(out)?);
     }
-    let bytes = report.byte_gigaflops.map_or_else(String::new, |peak| format!(", {peak:.0} G/s in bytes"));
+    let more = |peak: Option<f64>, what: &str| {
+        peak.map_or_else(String::new, |peak| format!(", {peak:.0} in {what}"))
+    };
+    let (bytes, tiles) = (more(report.byte_gigaflops, "bytes"), more(report.tile_gigaflops, "tiles of bf16"));
     writeln!(
         out,
-        "{} threads, {}: {:.1} GB/s read, {:.0} GFLOP/s in f32{bytes}. Best of {REPETITIONS} runs each.\n",
+        "{} threads, {}: {:.1} GB/s read, {:.0} GFLOP/s in f32{bytes}{tiles}. Best of {REPETITIONS} runs each.\n",
         report.threads, report.instruction_set, report.read_gigabytes_per_second, report.float_gigaflops,
     )?;
     writeln!(
         out,
-        "| weights | shapes | MB | path | decode | of bandwidth | prefill ({PREFILL_ROWS}) | of peak |"
+        "| weights | shapes | MB | decode | of bandwidth | prefill ({PREFILL_ROWS}) in | rate | of peak |"
     )?;
     writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
     for row in &report.products {
-        let Products { format, shapes, precision, weight_megabytes, decode_milliseconds, .. } = row;
+        let Products { format, shapes, arithmetic, weight_megabytes, decode_milliseconds, .. } = row;
         writeln!(
             out,
-            "| {format} | {shapes} | {weight_megabytes:.0} | {precision} | {decode_milliseconds:.2} ms | {:.0} % | {:.0} GFLOP/s | {:.0} % |",
+            "| {format} | {shapes} | {weight_megabytes:.0} | {decode_milliseconds:.2} ms | {:.0} % | {arithmetic} | {:.0} GFLOP/s | {:.0} % |",
             row.decode_share * 100.0,
             row.prefill_gigaflops,
             row.prefill_share * 100.0,

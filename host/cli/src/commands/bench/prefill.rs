@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let vocab = model.spec().vocab_size as u32;
     let tokens: Vec<u32> = (0..args.tokens as u32).map(|position| (position * 31) % vocab).collect();
     let spans = [blocks.span(0, tokens.len())?];
-    let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_for: LogitRows::Last };
+    let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding: 0, logits_for: LogitRows::Last };
     args.repetition.measure("prefill", args.tokens, model.cpu().threads(), || {
         model.forward(&batch, &mut cache, args.model.precision(), None)?;
         Ok(())

@@ -44,6 +44,10 @@ unsafe fn by_rows<F: Packed>(cells: &Cells, out: &mut [[f32; GROUP]]) {
     }
 }
 
+/// Bytes by which weights are fetched ahead: the processor's own prefetcher stops at every border of 4 KiB. Groups follow each
+/// other in memory, so at a group's end this is the next one.
+const AHEAD: usize = 4096;
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
 unsafe fn tile<F: Packed, const N: usize>(cells: &Cells, out: &mut [[f32; GROUP]]) {
     let activations = cells.activations;
@@ -58,34 +62,76 @@ unsafe fn tile<F: Packed, const N: usize>(cells: &Cells, out: &mut [[f32; GROUP]
     unsafe {
         let mut totals = [_mm512_setzero_ps(); N];
         for block in 0..blocks {
-            let weights = unpack::<F>(cells.codes.as_ptr().add(block * F::LAYOUT.code_bytes()));
+            let cell = cells.codes.as_ptr().add(block * F::LAYOUT.code_bytes());
+            for line in (0..F::LAYOUT.code_bytes()).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(cell.wrapping_add(AHEAD + line).cast());
+            }
+            let weights = unpack::<F>(cell);
             let (first, second) = scale_pair::<F>(cells.scales.as_ptr(), block);
-            for (n, total) in totals.iter_mut().enumerate() {
-                let at = n * blocks + block;
-                let codes = codes.add((n * columns + block * BLOCK) / 4);
-                let dot = |start: __m512i, registers: std::ops::Range<usize>| {
-                    registers.fold(start, |dot, j| {
-                        _mm512_dpbusd_epi32(dot, weights[j], _mm512_set1_epi32(codes.add(j).read_unaligned()))
-                    })
-                };
-                let factor = _mm512_set1_ps(*scales.add(at));
-                let [low, high] = *negated_sums.add(at);
-                if matches!(F::LAYOUT.scales, Scales::SuperSigned) {
-                    let low = _mm512_cvtepi32_ps(dot(offset::<F>(low), 0..4));
-                    *total = _mm512_fmadd_ps(low, _mm512_mul_ps(first, factor), *total);
-                    let high = _mm512_cvtepi32_ps(dot(offset::<F>(high), 4..8));
-                    *total = _mm512_fmadd_ps(high, _mm512_mul_ps(second, factor), *total);
-                    continue;
-                }
-                let sum = _mm512_cvtepi32_ps(dot(offset::<F>(low + high), 0..8));
-                *total = _mm512_fmadd_ps(sum, _mm512_mul_ps(first, factor), *total);
-                if F::LAYOUT.offset_bits().is_none() {
-                    *total = _mm512_fmadd_ps(second, _mm512_set1_ps(*scaled_sums.add(at)), *total);
+            let inputs = Inputs { codes, scales, negated_sums, blocks, columns, block };
+            if matches!(F::LAYOUT.scales, Scales::SuperSigned) {
+                add::<F, N, 0, 4>(&mut totals, &weights, first, &inputs);
+                add::<F, N, 4, 8>(&mut totals, &weights, second, &inputs);
+                continue;
+            }
+            add::<F, N, 0, 8>(&mut totals, &weights, first, &inputs);
+            if F::LAYOUT.offset_bits().is_none() {
+                for (n, total) in totals.iter_mut().enumerate() {
+                    let scaled_sum = _mm512_set1_ps(*scaled_sums.add(n * blocks + block));
+                    *total = _mm512_fmadd_ps(second, scaled_sum, *total);
                 }
             }
         }
         for (out, total) in out.iter_mut().zip(totals) {
             _mm512_storeu_ps(out.as_mut_ptr(), total);
+        }
+    }
+}
+
+/// The block of activations that a cell meets, in the first of the rows.
+struct Inputs {
+    codes: *const i32,
+    scales: *const f32,
+    negated_sums: *const [i32; 2],
+    blocks: usize,
+    columns: usize,
+    block: usize,
+}
+
+/// Adds the products of registers `FROM..TO` of a cell, whose scale is `scale`, to the totals of N activation rows. Step
+/// by step for all rows, because each sum waits for the one before it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
+unsafe fn add<F: Packed, const N: usize, const FROM: usize, const TO: usize>(
+    totals: &mut [__m512; N],
+    weights: &[__m512i; 8],
+    scale: __m512,
+    inputs: &Inputs,
+) {
+    let Inputs { codes, scales, negated_sums, blocks, columns, block } = *inputs;
+    // SAFETY: the caller's rows have that many blocks and columns.
+    unsafe {
+        let mut dots = [_mm512_setzero_si512(); N];
+        for (n, dot) in dots.iter_mut().enumerate() {
+            let [low, high] = *negated_sums.add(n * blocks + block);
+            let sum = if FROM > 0 {
+                high
+            } else if TO < 8 {
+                low
+            } else {
+                low + high
+            };
+            *dot = offset::<F>(sum);
+        }
+        for (j, weights) in weights[FROM..TO].iter().enumerate() {
+            for (n, dot) in dots.iter_mut().enumerate() {
+                let codes = codes.add((n * columns + block * BLOCK) / 4 + FROM + j);
+                *dot = _mm512_dpbusd_epi32(*dot, *weights, _mm512_set1_epi32(codes.read_unaligned()));
+            }
+        }
+        for (n, (total, dot)) in totals.iter_mut().zip(dots).enumerate() {
+            let factor = _mm512_set1_ps(*scales.add(n * blocks + block));
+            *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scale, factor), *total);
         }
     }
 }
@@ -103,7 +149,7 @@ unsafe fn offset<F: Packed>(negated_sum: i32) -> __m512i {
 /// The 8 registers of unsigned codes of a cell: register j holds values 4j…4j+3 of each row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn unpack<F: Packed>(cell: *const u8) -> [__m512i; 8] {
+pub(super) unsafe fn unpack<F: Packed>(cell: *const u8) -> [__m512i; 8] {
     // SAFETY: the caller passes a whole cell.
     unsafe {
         let load = |index: usize| _mm512_loadu_si512(cell.add(index * 64).cast());
@@ -160,7 +206,7 @@ unsafe fn unpack<F: Packed>(cell: *const u8) -> [__m512i; 8] {
 /// As [`super::layout::Layout::scale_pair`], for all rows; the second is meaningful only for layouts that have one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-unsafe fn scale_pair<F: Packed>(scales: *const u8, block: usize) -> (__m512, __m512) {
+pub(super) unsafe fn scale_pair<F: Packed>(scales: *const u8, block: usize) -> (__m512, __m512) {
     // SAFETY: the caller passes the scales of a group that has this block.
     unsafe {
         let halves = |offset: usize| _mm512_cvtph_ps(_mm256_loadu_si256(scales.add(offset).cast()));

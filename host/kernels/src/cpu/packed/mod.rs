@@ -10,6 +10,8 @@
 //! and with every instruction set.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -18,7 +20,7 @@ mod pack;
 mod portable;
 
 use super::InstructionSet;
-use super::activations::Quantized;
+use super::quantized::Quantized;
 use crate::{Bytes, WeightFormat};
 use layout::Layout;
 
@@ -92,7 +94,7 @@ impl PackedMatrix {
         let cells = Cells { format: self.format, layout: self.layout, scales, codes, activations, first };
         match set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Vnni => avx512::multiply(&cells, out),
+            InstructionSet::Avx512Vnni | InstructionSet::Amx => avx512::multiply(&cells, out),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 | InstructionSet::Avx2 => avx2::multiply(&cells, out),
             _ => portable::multiply(&cells, out),
