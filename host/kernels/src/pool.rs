@@ -21,6 +21,11 @@ use crate::KernelError;
 /// How long a thread spins before it parks.
 const SPIN: Duration = Duration::from_micros(40);
 
+/// How long a worker runs before it offers its core to others. The system takes the core away after some milliseconds if
+/// another process wants it, mostly in the middle of a piece, for which everybody then waits; between jobs it costs
+/// nobody anything.
+const STINT: Duration = Duration::from_millis(1);
+
 /// Set in `Shared::entry` while workers may enter the job.
 const OPEN: u32 = 1 << 31;
 /// Set in `Shared::entry` when the caller sleeps until the last worker has left.
@@ -194,7 +199,12 @@ impl Shared {
     /// The life of worker `index`.
     fn work(&self, index: usize) {
         let mut seen = 0;
+        let mut begin = Instant::now();
         loop {
+            if begin.elapsed() >= STINT {
+                thread::yield_now();
+                begin = Instant::now();
+            }
             let changed = || self.epoch.0.load(Ordering::SeqCst) != seen;
             if !spin_until(changed) {
                 let Some(parked) = self.parked.get(index) else { return };
@@ -203,6 +213,7 @@ impl Shared {
                     thread::park();
                 }
                 parked.store(false, Ordering::SeqCst);
+                begin = Instant::now();
             }
             seen = self.epoch.0.load(Ordering::SeqCst);
             if self.stop.load(Ordering::Acquire) {

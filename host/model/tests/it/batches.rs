@@ -80,6 +80,29 @@ fn batch_equals_alone(model: &Model, format: CacheFormat) {
 }
 
 #[test]
+fn the_fast_path_looks_at_a_tokens_place_and_not_at_its_company() {
+    let model = gpt_oss();
+    let (first, second) = (tokens(70, 1), tokens(41, 2));
+    let (mut cache, tables) = model.cache_for(2, size(80, 80), CacheFormat::F16).unwrap();
+    let mut run = |parts: &[(usize, &[u32], usize)], decoding: usize| {
+        let tokens: Vec<u32> = parts.iter().flat_map(|(_, tokens, _)| tokens.iter().copied()).collect();
+        let spans: Vec<_> = parts
+            .iter()
+            .map(|(table, tokens, first)| tables[*table].span(*first, tokens.len()).unwrap())
+            .collect();
+        let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding, logits_for: LogitRows::All };
+        model.forward(&batch, &mut cache, Precision::Fast, None).unwrap()
+    };
+    let prompt = run(&[(0, &first, 0)], 0);
+    let next = run(&[(0, &[7], 70)], 1);
+    let other = run(&[(1, &second, 0)], 0);
+    assert!(run(&[(0, &[7], 70), (1, &second, 0)], 1) == [next, other.clone()].concat());
+    let cut = [run(&[(1, &second[..40], 0)], 0), run(&[(1, &second[40..], 40)], 0)].concat();
+    assert!(cut == other, "a prompt's last token alone is still a prompt's");
+    assert!(run(&[(1, &second, 0), (0, &first, 0)], 0) == [other, prompt].concat());
+}
+
+#[test]
 fn windowed_layers_take_a_few_blocks_whatever_the_length() {
     let model = gpt_oss();
     let most = model.window_blocks(size(100_000, 64));
