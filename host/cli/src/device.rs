@@ -35,7 +35,7 @@ pub(crate) struct DeviceArgs {
 pub(crate) enum PrecisionArg {
     /// f32 activations.
     Exact,
-    /// Activations of 8 bits (16 where it matters) in blocks of 32, where the weights are quantised; bf16 in long steps
+    /// Activations of 8 bits (16 where it matters) in blocks of 32, where the weights are quantised; bf16 for prompts
     /// on a processor with AMX.
     Fast,
 }

@@ -136,6 +136,11 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
+    /// Tokens of the prompt whose keys and values are not computed yet.
+    pub(crate) fn rest_of_prompt(&self) -> usize {
+        self.prompt_tokens.saturating_sub(self.computed)
+    }
+
     /// Whether each step gives it one token, or a few where they were guessed.
     pub(crate) fn is_decoding(&self) -> bool {
         self.pending() == 1

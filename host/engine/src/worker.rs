@@ -137,7 +137,7 @@ impl Worker {
             spans.push(sequence.blocks.span(chunk.start, chunk.tokens));
             rows.extend(tokens.len() - logit_rows(sequence, chunk)..tokens.len());
         }
-        let decoding = chunks.iter().take_while(|chunk| chunk.is_decoding).map(|chunk| chunk.tokens).sum();
+        let decoding = chunks.iter().take_while(|chunk| chunk.follows_prompt).map(|chunk| chunk.tokens).sum();
         let logits_for = LogitRows::Rows(&rows);
         let batch = ForwardBatch { tokens: &tokens, spans: &spans, decoding, logits_for };
         self.model.forward(&batch, &mut self.cache, self.limits.precision, None)

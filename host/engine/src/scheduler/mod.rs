@@ -60,8 +60,8 @@ pub(crate) struct Chunk {
     pub(crate) start: usize,
     /// How many tokens; those beyond the end of the sequence are of its guess.
     pub(crate) tokens: usize,
-    /// Whether it begins behind the prompt. Such chunks come first.
-    pub(crate) is_decoding: bool,
+    /// Whether it lies behind the prompt, recomputed or not. No chunk lies on both sides, and such ones come first.
+    pub(crate) follows_prompt: bool,
 }
 
 impl Chunk {
@@ -115,11 +115,11 @@ impl Scheduler {
         for (index, sequence) in self.running.iter_mut().enumerate() {
             let tokens = std::mem::take(&mut sequence.planned);
             if tokens > 0 {
-                let (start, is_decoding) = (sequence.computed, sequence.computed >= sequence.prompt_tokens);
-                plan.chunks.push(Chunk { sequence: index, start, tokens, is_decoding });
+                let (start, follows_prompt) = (sequence.computed, sequence.rest_of_prompt() == 0);
+                plan.chunks.push(Chunk { sequence: index, start, tokens, follows_prompt });
             }
         }
-        plan.chunks.sort_by_key(|chunk| !chunk.is_decoding);
+        plan.chunks.sort_by_key(|chunk| !chunk.follows_prompt);
         plan
     }
 
@@ -138,7 +138,11 @@ impl Scheduler {
         };
         let is_scored = sequence.scores_prompt();
         let rows = if is_scored { budget.scored_rows } else { usize::MAX };
-        let wanted = (sequence.pending() + sequence.guess.len()).min(budget.tokens).min(rows);
+        let left = match sequence.rest_of_prompt() {
+            0 => sequence.pending() + sequence.guess.len(),
+            rest => rest,
+        };
+        let wanted = left.min(budget.tokens).min(rows);
         let Some((index, tokens)) = self.room_for(arrival, wanted, budget, plan) else {
             return;
         };

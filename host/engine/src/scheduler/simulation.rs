@@ -96,7 +96,7 @@ fn a_step_is_decoding_first_and_never_more_than_its_budget() {
     let second = simulation.submit(2, 200, 5, "a", 0);
     let third = simulation.submit(3, 20, 5, "a", 0);
     let plan = simulation.step();
-    let chunk = |sequence, start, tokens| Chunk { sequence, start, tokens, is_decoding: tokens == 1 };
+    let chunk = |sequence, start, tokens| Chunk { sequence, start, tokens, follows_prompt: tokens == 1 };
     assert_eq!(plan.chunks, [chunk(first, 40, 1), chunk(second, 0, 49)]);
     while !simulation.running().is_empty() {
         let plan = simulation.step();
@@ -168,7 +168,12 @@ fn where_blocks_run_out_the_first_goes_on_and_the_last_waits_again() {
     let mut finished = Vec::new();
     let mut before = Vec::new();
     for _ in 0..2000 {
-        preempted += simulation.step().preemptions;
+        let plan = simulation.step();
+        preempted += plan.preemptions;
+        for chunk in &plan.chunks {
+            assert_eq!(chunk.follows_prompt, chunk.start >= 130);
+            assert!(chunk.follows_prompt || chunk.end() <= 130, "{chunk:?} goes over the prompt's end");
+        }
         let running = simulation.running();
         assert!(simulation.scheduler.blocks().used <= 20);
         let is_waiting =

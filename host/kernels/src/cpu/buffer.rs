@@ -26,6 +26,7 @@ impl Buffer {
     }
 
     /// As [`Buffer::take`], numbers of 16 bits.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn take_halves(&mut self, length: usize) -> &mut [u16] {
         let values = self.take(length.div_ceil(2));
         // SAFETY: each f32 is two numbers of 16 bits, of which every pattern is valid, and their borders are coarser.
@@ -33,6 +34,7 @@ impl Buffer {
     }
 
     /// All of it as numbers of 16 bits.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn halves(&self) -> &[u16] {
         // SAFETY: as above.
         unsafe { slice::from_raw_parts(self.lines.as_ptr().cast::<u16>(), self.lines.len() * LANES * 2) }

@@ -3,7 +3,8 @@
 //! Weight rows are decoded to f32 into a buffer that stays in the cache, then multiplied by one kernel for all formats
 //! (see [`super::tile`]). With few activation rows a piece takes eight weight rows a stretch of columns at a time, so
 //! that decoded weights never leave the first-level cache; with many it decodes a panel of whole rows once for all.
-//! (AVX-512 does without the buffer where there are few, see [`super::fused`].) Fast products read packed weights instead (see [`super::packed`]).
+//! (AVX-512 does without the buffer where there are few, see [`super::fused`].) Products that may round read packed
+//! weights instead (see [`super::packed`]), or expand them to bf16 for rows of long texts (see [`super::amx`]).
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -62,7 +63,9 @@ struct Scratch {
     sums: Vec<Lanes>,
     outputs: Vec<f32>,
     joined: Vec<u8>,
+    #[cfg(target_arch = "x86_64")]
     panel: Buffer,
+    #[cfg(target_arch = "x86_64")]
     tile_sums: Buffer,
 }
 
@@ -131,14 +134,15 @@ impl Cpu {
         let set = self.instruction_set();
         let mut tasks = Vec::with_capacity(products.len());
         for Product { weights, input, rows, alone, output } in products {
-            let alone = (*alone).min(rows.len());
+            // Where there is one arithmetic for both kinds of rows, all of them share the weights that are read.
+            let alone = if self.has_tiles_for(input) { (*alone).min(rows.len()) } else { rows.len() };
             let (first, second) = output.split_at_mut(alone * weights.rows());
             let border = rows.start + alone;
-            for (rows, output, is_long) in
+            for (rows, output, has_tiles) in
                 [(rows.start..border, first, false), (border..rows.end, second, true)]
             {
                 if !rows.is_empty() {
-                    let form = self.form(weights, input, is_long);
+                    let form = self.form(weights, input, has_tiles);
                     let (start, rows, output) = (rows.start, rows.len(), Scatter::new(output));
                     tasks.push(Task { set, weights, input, start, rows, form, output });
                 }
@@ -160,17 +164,22 @@ impl Cpu {
         Ok(())
     }
 
-    /// What the product of some rows, which belong to long texts or not, with `weights` reads.
-    fn form<'a>(&self, weights: &'a Matrix, input: &'a Activations<'a>, is_long: bool) -> Form<'a> {
+    /// Whether rows of long texts have arithmetic of their own.
+    fn has_tiles_for(&self, input: &Activations) -> bool {
+        input.rounded() && self.instruction_set() >= InstructionSet::Amx
+    }
+
+    /// What the product of some rows, which have that arithmetic or not, with `weights` reads.
+    fn form<'a>(&self, weights: &'a Matrix, input: &'a Activations<'a>, has_tiles: bool) -> Form<'a> {
         if !input.rounded() {
             return Form::Exact;
         }
         let packed = weights.packed(|weights| pack(self, weights));
         #[cfg(target_arch = "x86_64")]
-        if self.instruction_set() >= InstructionSet::Amx && is_long {
+        if has_tiles {
             return Form::Tiles(packed, input.tiles(self));
         }
-        let _ = is_long;
+        let _ = has_tiles;
         packed.map_or(Form::Exact, |packed| Form::Packed(packed, input.quantized(self)))
     }
 }
@@ -181,7 +190,7 @@ impl Task<'_> {
         let rows = self.weights.rows();
         match self.form {
             Form::Packed(packed, activations) => {
-                // Some 48 KiB of packed weights, less when they meet many activation rows.
+                // A fixed number of bytes of packed weights, less when they meet many activation rows.
                 let share = packed.groups().div_ceil(threads * 3);
                 let passes = (self.rows * activations.parts).div_ceil(MAX_ROWS).max(1);
                 return (PACKED_PIECE / (packed.group_bytes() * passes)).clamp(1, share) * GROUP;

@@ -42,6 +42,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Row `index`, if there is one.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn get(&self, index: usize) -> Option<&'a [f32]> {
         (index < self.count).then(|| self.row(index))
     }

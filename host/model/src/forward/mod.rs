@@ -53,7 +53,7 @@ impl Model {
     /// A [`Precision::Fast`] pass rounds the inputs of the attention's output and of the feed-forward products. Those of
     /// queries, keys, values and logits are rounded less ([`Precision::Wide`]), and the router's stay exact: with 8 bits for
     /// all, SmolLM2's distribution is twice as far from the exact one (mean KL 3.1e-3 against 1.4e-3; tests/golden holds
-    /// it to 2e-3, and to 2e-4 where a long step multiplies in bf16).
+    /// it to 2e-3, and to 2e-4 where prompts are multiplied in bf16).
     ///
     /// # Errors
     /// A batch that contradicts the model or the cache: a token outside the vocabulary, spans that do not add up, a

@@ -49,7 +49,7 @@ fn exact_path_has_transformers_logits_and_the_fast_path_its_distribution() {
     // The 64 compared logits say little about the other 49 thousand; their sum does.
     assert!(largest_sum_error <= 1e-3, "log-sum-exp differs by {largest_sum_error}, limit 1e-3");
 
-    // The arithmetic of short steps and of processors without tiles, then that of this processor.
+    // The arithmetic of processors without tiles, then that of prompts on those that have them.
     for (set, limit) in [(InstructionSet::Avx512Vnni, 2e-3), (InstructionSet::Amx, 2e-4)] {
         let cpu = Cpu::with_instruction_set(0, set).unwrap();
         if set == InstructionSet::Amx && cpu.instruction_set() < set {

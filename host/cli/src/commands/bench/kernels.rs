@@ -3,8 +3,8 @@
 //! The limits (bytes read from memory, arithmetic in registers) are measured first, in the same run. Decode is judged by
 //! the bytes of the weights over the read bandwidth, prefill by its operations over the peak of the arithmetic that it
 //! uses: tiles of bf16 where the processor has AMX; without it, bytes where the weights are packed and it has VNNI, f32
-//! otherwise. A share above
-//! 100 % of the bandwidth means that the weights, which are SmolLM2's whole network there, lie in a cache.
+//! otherwise. A share above 100 % of the bandwidth means that the weights, which are SmolLM2's whole network there, lie
+//! in a cache.
 
 use std::hint::black_box;
 use std::io::{Write, stdout};

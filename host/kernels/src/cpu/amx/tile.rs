@@ -41,7 +41,7 @@ impl Tiles {
     #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub(in crate::cpu) fn accumulate(
         &self,
-        input: &TileRows,
+        rows: &TileRows,
         row: usize,
         count: usize,
         column: usize,
@@ -51,35 +51,24 @@ impl Tiles {
         sums_stride: usize,
     ) {
         // High by high, then each rest by the other's high.
-        let terms: &[(usize, usize)] = if input.wide() { &[(0, 0), (1, 0), (0, 1)] } else { &[(0, 0)] };
+        let terms: &[(usize, usize)] = if rows.wide() { &[(0, 0), (1, 0), (0, 1)] } else { &[(0, 0)] };
+        let stride = rows.stride();
         for start in (0..count).step_by(PAIR) {
             for pair in 0..sums_stride / PAIR {
-                let sums = &mut sums[start * sums_stride + pair * PAIR..];
                 for (left, right) in terms {
-                    let input = (input.from(*left, row + start, column), input.stride());
-                    let weights = panel.pair(*right, pair);
-                    if count - start > ROWS {
-                        self.two_by_two(input, weights, steps, sums, sums_stride);
-                    } else {
-                        self.one_by_two(input, weights, steps, sums, sums_stride);
-                    }
+                    let (input, weights) = (rows.from(*left, row + start, column), panel.pair(*right, pair));
+                    let sums = &mut sums[start * sums_stride + pair * PAIR..];
+                    let operands = Operands { input, stride, weights, steps, sums, sums_stride };
+                    if count - start > ROWS { self.two_by_two(operands) } else { self.one_by_two(operands) }
                 }
             }
         }
     }
 
     /// 32 activation rows by 32 weight rows.
-    fn two_by_two(
-        &self,
-        (input, stride): (&[u16], usize),
-        weights: &[u16],
-        steps: usize,
-        sums: &mut [f32],
-        sums_stride: usize,
-    ) {
-        assert!(steps > 0 && weights.len() >= steps * 2 * TILE);
-        assert!(input.len() >= (PAIR - 1) * stride + steps * STEP);
-        assert!(sums.len() >= (PAIR - 1) * sums_stride + PAIR);
+    fn two_by_two(&self, operands: Operands) {
+        operands.check(PAIR);
+        let Operands { input, stride, weights, steps, sums, sums_stride } = operands;
         // SAFETY: tiles are configured; all rows of all tiles lie inside the slices, as was checked.
         unsafe {
             asm!(
@@ -122,17 +111,9 @@ impl Tiles {
     }
 
     /// 16 activation rows by 32 weight rows.
-    fn one_by_two(
-        &self,
-        (input, stride): (&[u16], usize),
-        weights: &[u16],
-        steps: usize,
-        sums: &mut [f32],
-        sums_stride: usize,
-    ) {
-        assert!(steps > 0 && weights.len() >= steps * 2 * TILE);
-        assert!(input.len() >= (ROWS - 1) * stride + steps * STEP);
-        assert!(sums.len() >= (ROWS - 1) * sums_stride + PAIR);
+    fn one_by_two(&self, operands: Operands) {
+        operands.check(ROWS);
+        let Operands { input, stride, weights, steps, sums, sums_stride } = operands;
         // SAFETY: tiles are configured; all rows of all tiles lie inside the slices, as was checked.
         unsafe {
             asm!(
@@ -161,6 +142,25 @@ impl Tiles {
                 options(nostack),
             );
         }
+    }
+}
+
+/// What one product of tiles reads and adds to: activations and sums by rows of so many values, weights as tiles.
+struct Operands<'a> {
+    input: &'a [u16],
+    stride: usize,
+    weights: &'a [u16],
+    steps: usize,
+    sums: &'a mut [f32],
+    sums_stride: usize,
+}
+
+impl Operands<'_> {
+    /// Holds the slices to the tiles of so many activation rows and 32 weight rows.
+    fn check(&self, rows: usize) {
+        assert!(self.steps > 0 && self.weights.len() >= self.steps * 2 * TILE);
+        assert!(self.input.len() >= (rows - 1) * self.stride + self.steps * STEP);
+        assert!(self.sums.len() >= (rows - 1) * self.sums_stride + PAIR);
     }
 }
 
