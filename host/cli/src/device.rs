@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use espalier_kernels::{CacheFormat, Cpu, Precision};
+use espalier_kernels::{CacheFormat, Precision};
 use espalier_model::{Checkpoint, Model};
+
+use crate::device_choice::DeviceChoice;
 
 /// Options of every command that runs a model.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +23,9 @@ pub(crate) struct ModelArgs {
 /// Where and how it runs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DeviceArgs {
+    /// Where models run: auto, cpu, cuda or cuda:N; auto takes the first CUDA device if there is one.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub(crate) device: DeviceChoice,
     /// Threads of the kernels; 0 takes every core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
@@ -91,7 +96,7 @@ impl ModelArgs {
     /// Opens the checkpoint and loads its weights.
     pub(crate) fn load(&self) -> Result<(Checkpoint, Arc<Model>)> {
         let checkpoint = Checkpoint::open(&self.model)?;
-        let model = Arc::new(Model::load(&checkpoint, Cpu::new(self.device.threads)?)?);
+        let model = Arc::new(Model::load(&checkpoint, self.device.device.open(self.device.threads)?)?);
         Ok((checkpoint, model))
     }
 

@@ -5,6 +5,7 @@ mod commands;
 mod component_file;
 mod copy;
 mod device;
+mod device_choice;
 mod progress_bar;
 #[cfg(test)]
 mod reference;

@@ -99,7 +99,7 @@ impl EngineConfig {
     /// # Errors
     /// A context that was asked for by number and that the model or the budget cannot hold.
     pub(crate) fn limits(&self, model: &Model) -> Result<Limits, EngineError> {
-        let budget = CacheBudget::new(self, model);
+        let budget = CacheBudget::new(self, model)?;
         let max_positions = model.spec().max_positions;
         let wanted = self.max_model_len.unwrap_or_else(|| budget.longest()).max(1);
         if wanted > max_positions {
@@ -140,8 +140,8 @@ impl EngineConfig {
         if found != wanted {
             return Err(EngineError::DraftVocabulary { found, expected: wanted });
         }
-        let [model_bytes, draft_bytes] =
-            [model, draft].map(|model| CacheBudget::new(self, model).token_bytes());
+        let model_bytes = CacheBudget::new(self, model)?.token_bytes();
+        let draft_bytes = CacheBudget::new(self, draft)?.token_bytes();
         let share = u128::from(self.kv_bytes) * u128::from(draft_bytes)
             / u128::from(model_bytes + draft_bytes).max(1);
         let share = u64::try_from(share).unwrap_or(self.kv_bytes);

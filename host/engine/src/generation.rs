@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_model::{ChatFormat, Checkpoint, Model, Tokenizer};
 
 use crate::config::EngineConfig;
@@ -69,14 +69,14 @@ impl Generation {
         id: GenerationId,
         source: &VariantSource,
         draft: Option<Arc<Model>>,
-        cpu: Cpu,
+        device: Device,
         config: &EngineConfig,
         observer: Arc<dyn EngineObserver>,
     ) -> Result<Self, EngineError> {
         let checkpoint = Checkpoint::open(&source.path)?;
         let tokenizer = Arc::new(checkpoint.tokenizer()?);
         let chat_format = checkpoint.chat_format(&tokenizer)?;
-        let model = Arc::new(Model::load(&checkpoint, cpu)?);
+        let model = Arc::new(Model::load(&checkpoint, device)?);
         let models = EngineModels { model: Arc::clone(&model), tokenizer: Arc::clone(&tokenizer), draft };
         let engine = Engine::start(&id.to_string(), models, config, observer)?;
         Ok(Self {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_model::{Checkpoint, Model};
 
 use crate::config::EngineConfig;
@@ -24,7 +24,7 @@ type ObserverFactory = dyn Fn(&GenerationId) -> Arc<dyn EngineObserver> + Send +
 
 /// The loaded models of a host, all on one device.
 pub struct Registry {
-    cpu: Cpu,
+    device: Device,
     config: EngineConfig,
     observer: Box<ObserverFactory>,
     next_number: AtomicU64,
@@ -35,12 +35,12 @@ pub struct Registry {
 impl Registry {
     /// An empty registry.
     pub fn new(
-        cpu: Cpu,
+        device: impl Into<Device>,
         config: EngineConfig,
         observer: impl Fn(&GenerationId) -> Arc<dyn EngineObserver> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            cpu,
+            device: device.into(),
             config,
             observer: Box::new(observer),
             next_number: AtomicU64::new(1),
@@ -64,7 +64,7 @@ impl Registry {
         let id = GenerationId { model: model.to_owned(), variant: variant.to_owned(), number };
         let observer = (self.observer)(&id);
         let draft = source.draft.as_deref().map(|path| self.draft(path)).transpose()?;
-        let generation = Generation::load(id, source, draft, self.cpu.clone(), &self.config, observer)?;
+        let generation = Generation::load(id, source, draft, self.device.clone(), &self.config, observer)?;
         let generation = Arc::new(generation);
         let replaced = {
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl Registry {
     fn draft(&self, path: &Path) -> Result<Arc<Model>, EngineError> {
         match self.generations().iter().find(|generation| generation.path() == path) {
             Some(generation) => Ok(Arc::clone(generation.model())),
-            None => Ok(Arc::new(Model::load(&Checkpoint::open(path)?, self.cpu.clone())?)),
+            None => Ok(Arc::new(Model::load(&Checkpoint::open(path)?, self.device.clone())?)),
         }
     }
 
@@ -149,8 +149,8 @@ impl Registry {
     }
 
     /// The device that everything runs on.
-    pub fn cpu(&self) -> &Cpu {
-        &self.cpu
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use espalier_kernels::KeyValueStore;
-use espalier_model::{ForwardBatch, LogitRows, Model, ModelError};
+use espalier_model::{ForwardBatch, KeyValueCache, LogitRows, Model, ModelError};
 
 use crate::config::Limits;
 use crate::engine::Shared;
@@ -19,7 +18,7 @@ use crate::turnover::Turnover;
 /// Owns everything that only the engine's thread touches.
 pub(crate) struct Worker {
     model: Arc<Model>,
-    cache: KeyValueStore,
+    cache: KeyValueCache,
     scheduler: Scheduler,
     speculation: Speculation,
     limits: Limits,
@@ -32,7 +31,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         model: Arc<Model>,
-        cache: KeyValueStore,
+        cache: KeyValueCache,
         speculation: Speculation,
         limits: Limits,
         shared: Arc<Shared>,

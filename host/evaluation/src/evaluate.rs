@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use espalier_components::EvaluationMetric;
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_model::{Checkpoint, Model};
 
 use crate::data::EvaluationData;
@@ -53,7 +53,7 @@ pub struct Step<'a> {
 /// # Errors
 /// Data that cannot be read, a model that cannot be loaded, a metric that fails, or [`EvaluationError::Cancelled`].
 pub fn evaluate(
-    cpu: &Cpu,
+    device: &Device,
     baseline: Option<&Subject>,
     subjects: &[Subject],
     metrics: &[EvaluationMetric],
@@ -72,7 +72,7 @@ pub fn evaluate(
         };
         let resident_before = resident_bytes();
         let checkpoint = Checkpoint::open(&subject.path)?;
-        let loaded = LoadedSubject::load(&subject.name, &checkpoint, cpu, &data, request)?;
+        let loaded = LoadedSubject::load(&subject.name, &checkpoint, device, &data, request)?;
         let timing = match &request.timing {
             Some(timing) => {
                 report("timing", 0, Some(1))?;
@@ -109,7 +109,7 @@ pub fn evaluate(
         generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
         data: record.ok_or(EvaluationError::NoSubject)?,
         metrics: metrics.iter().map(|metric| metric.identity().to_string()).collect(),
-        device: format!("CPU with {:?}, {} threads", cpu.instruction_set(), cpu.threads()),
+        device: device.to_string(),
         notes: notes.0,
         has_baseline: baseline.is_some(),
         rows,

@@ -1,7 +1,9 @@
 //! The logits of a window of tokens by the exact path, in pieces, so that memory is bounded whatever the window.
 
-use espalier_kernels::{CacheFormat, KeyValueStore, Precision};
-use espalier_model::{ForwardBatch, LogitRows, Model, ModelError, SequenceBlocks, SequenceSize};
+use espalier_kernels::{CacheFormat, Precision};
+use espalier_model::{
+    ForwardBatch, KeyValueCache, LogitRows, Model, ModelError, SequenceBlocks, SequenceSize,
+};
 
 /// Positions whose logits are computed at once.
 const CHUNK_TOKENS: usize = 128;
@@ -16,7 +18,7 @@ const BLOCK_TOKENS: usize = 64;
 pub(crate) struct WindowLogits<'a> {
     model: &'a Model,
     window: &'a [u32],
-    cache: KeyValueStore,
+    cache: KeyValueCache,
     blocks: SequenceBlocks,
     position: usize,
 }

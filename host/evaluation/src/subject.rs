@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use espalier_components::{Baseline, EvaluationMetric, MetricInputs, MetricReport, Sample};
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_model::{Checkpoint, Model};
 
 use crate::comparison::ModelComparison;
@@ -49,13 +49,13 @@ impl LoadedSubject {
     pub(crate) fn load(
         name: &str,
         checkpoint: &Checkpoint,
-        cpu: &Cpu,
+        device: &Device,
         data: &EvaluationData,
         request: &EvaluationRequest,
     ) -> Result<Self, EvaluationError> {
         let tokenizer = Arc::new(checkpoint.tokenizer()?);
         let text = Arc::new(EvaluationText::tokenise(data, &tokenizer, request.max_tokens)?);
-        let model = Arc::new(Model::load(checkpoint, cpu.clone())?);
+        let model = Arc::new(Model::load(checkpoint, device.clone())?);
         let (samples, work) = (Arc::clone(data.samples()), Arc::new(Work::default()));
         let generator = Arc::new(ModelGenerator::new(
             name.to_owned(),

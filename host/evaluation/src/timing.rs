@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use espalier_kernels::{CacheFormat, KeyValueStore, Precision};
-use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize};
+use espalier_kernels::{CacheFormat, Precision};
+use espalier_model::{ForwardBatch, KeyValueCache, LogitRows, Model, SequenceBlocks, SequenceSize};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvaluationError;
@@ -92,7 +92,7 @@ struct Run<'a> {
     model: &'a Model,
     tokens: &'a [u32],
     blocks: SequenceBlocks,
-    cache: KeyValueStore,
+    cache: KeyValueCache,
 }
 
 impl Run<'_> {

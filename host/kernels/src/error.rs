@@ -60,6 +60,20 @@ pub enum KernelError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// There is no CUDA device that can be used, or no compiler for its kernels.
+    #[error("{reason}")]
+    NoDevice {
+        /// What was looked for and what was found.
+        reason: String,
+    },
+    /// The CUDA driver or compiler refused.
+    #[error("{action} failed: {reason}")]
+    Device {
+        /// What was asked.
+        action: &'static str,
+        /// Its answer.
+        reason: String,
+    },
     /// Memory could not be reserved.
     #[error("{bytes} bytes for {what} could not be reserved")]
     Memory {

@@ -12,7 +12,9 @@ mod bytes;
 mod cache_elements;
 mod cache_format;
 mod cpu;
+mod cuda;
 mod dequantize;
+mod device;
 mod error;
 mod format;
 mod kv;
@@ -27,7 +29,12 @@ pub use cache_format::CacheFormat;
 pub use cpu::{
     Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics, SequenceSpan,
 };
+pub use cuda::{
+    Cuda, CudaAttention, CudaBuffer, CudaExperts, CudaGraph, CudaKeyValueStore, CudaMatrix, CudaPlacement,
+    CudaProduct, CudaRouting, CudaSplits, CudaStep, ProductRows,
+};
 pub use dequantize::dequantize;
+pub use device::Device;
 pub use error::KernelError;
 pub use format::WeightFormat;
 pub use kv::{CacheLayer, CacheSize, KeyValueStore};

@@ -6,6 +6,7 @@
 
 pub mod chat;
 mod checkpoint;
+mod cuda;
 mod error;
 mod export;
 mod forward;
@@ -31,6 +32,7 @@ mod weights;
 
 pub use chat::{ChatFormat, ChatMessage, ChatTemplate};
 pub use checkpoint::{Checkpoint, CheckpointFormat};
+pub use cuda::{CudaCache, KeyValueCache};
 pub use error::ModelError;
 pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};
 pub use forward::{ForwardBatch, LogitRows, LogitSink};

@@ -1,11 +1,12 @@
 //! A loaded model: weights in the shape that the kernels want, ready for [`Model::forward`].
 //!
 //! Weights are views of the checkpoint's memory map wherever the format allows it, so loading costs neither a copy nor
-//! resident memory for them until they are used. A `Model` is immutable and shared by everything that runs it.
+//! resident memory for them until they are used; a CUDA device gets a copy. A `Model` is immutable and shared by everything that runs it.
 
-use espalier_kernels::{Cpu, Matrix};
+use espalier_kernels::{Cpu, Device, Matrix};
 
 use crate::checkpoint::Checkpoint;
+use crate::cuda;
 use crate::error::ModelError;
 use crate::forward::rope::RotaryTable;
 use crate::spec::ModelSpec;
@@ -14,6 +15,7 @@ use crate::weights::{Layer, Source};
 /// The weights of a transformer and the device that runs them.
 pub struct Model {
     pub(crate) spec: ModelSpec,
+    device: Device,
     pub(crate) cpu: Cpu,
     pub(crate) embedding: Matrix,
     pub(crate) layers: Vec<Layer>,
@@ -21,14 +23,19 @@ pub struct Model {
     pub(crate) head: Matrix,
     pub(crate) rotary: RotaryTable,
     weight_bytes: u64,
+    /// The weights once more, where the model runs on a CUDA device.
+    pub(crate) cuda: Option<cuda::Weights>,
 }
 
 impl Model {
-    /// Takes the weights out of `checkpoint`.
+    /// Takes the weights out of `checkpoint`, and sends them to the CUDA device if there is one in `device`.
     ///
     /// # Errors
-    /// A tensor that is missing or whose shape contradicts the specification, by name and with both shapes.
-    pub fn load(checkpoint: &Checkpoint, cpu: Cpu) -> Result<Self, ModelError> {
+    /// A tensor that is missing or whose shape contradicts the specification, by name and with both shapes; weights that
+    /// don't fit the device.
+    pub fn load(checkpoint: &Checkpoint, device: impl Into<Device>) -> Result<Self, ModelError> {
+        let device = device.into();
+        let cpu = device.cpu().clone();
         let spec = checkpoint.spec().clone();
         let source = Source { checkpoint, spec: &spec };
         let embedding = source.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
@@ -46,7 +53,13 @@ impl Model {
         let final_norm = source.vector("model.norm.weight", spec.hidden_size)?;
         let rotary = RotaryTable::new(&spec.rope, spec.head_dim);
         let weight_bytes = checkpoint.tensors().map(|tensor| tensor.byte_len() as u64).sum();
-        Ok(Self { cpu, embedding, layers, final_norm, head, rotary, weight_bytes, spec })
+        let cuda = None;
+        let mut model =
+            Self { device, cpu, embedding, layers, final_norm, head, rotary, weight_bytes, cuda, spec };
+        if let Some(cuda) = model.device.cuda() {
+            model.cuda = Some(cuda::Weights::upload(&model, cuda.fork()?)?);
+        }
+        Ok(model)
     }
 
     /// The shape of the model.
@@ -54,7 +67,12 @@ impl Model {
         &self.spec
     }
 
-    /// The device that runs it.
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The processor.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
     }

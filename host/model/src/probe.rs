@@ -67,6 +67,11 @@ pub trait ProbeSink {
     /// Whether `probe` of `layer` should be recorded. Asked once per forward pass.
     fn wants(&self, layer: usize, probe: Probe) -> bool;
 
+    /// Whether it wants anything at all.
+    fn wants_any(&self) -> bool {
+        true
+    }
+
     /// Takes `values`, a row-major `[tokens, width]` array that is only valid during the call.
     fn record(&mut self, layer: usize, probe: Probe, tokens: usize, width: usize, values: &[f32]);
 }
@@ -75,6 +80,10 @@ pub trait ProbeSink {
 pub(crate) struct NoProbes;
 
 impl ProbeSink for NoProbes {
+    fn wants_any(&self) -> bool {
+        false
+    }
+
     fn wants(&self, _: usize, _: Probe) -> bool {
         false
     }

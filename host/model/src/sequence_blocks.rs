@@ -5,8 +5,11 @@
 //! in turn: when a block's tokens have left the window of every query to come, its place is written anew. The engine,
 //! whose sequences come and go, gives blocks as they are needed instead.
 
-use espalier_kernels::{CacheFormat, CacheLayer, CacheSize, KeyValueStore, SequenceSpan};
+use espalier_kernels::{
+    CacheFormat, CacheLayer, CacheSize, CudaKeyValueStore, KernelError, KeyValueStore, SequenceSpan,
+};
 
+use crate::cuda::KeyValueCache;
 use crate::error::ModelError;
 use crate::model::Model;
 
@@ -80,12 +83,32 @@ impl Model {
         })
     }
 
-    /// A key-value store for this model.
+    /// A key-value cache for this model, where it runs.
     ///
     /// # Errors
-    /// A size that cannot be allocated.
-    pub fn new_cache(&self, size: CacheSize) -> Result<KeyValueStore, ModelError> {
-        Ok(KeyValueStore::new(&self.cache_layers(), size)?)
+    /// A size that cannot be allocated, a format that the device doesn't store.
+    pub fn new_cache(&self, size: CacheSize) -> Result<KeyValueCache, ModelError> {
+        match &self.cuda {
+            Some(weights) => self.new_cuda_cache(weights, size),
+            None => Ok(KeyValueCache::Host(KeyValueStore::new(&self.cache_layers(), size)?)),
+        }
+    }
+
+    /// Bytes that one block takes over all windowed layers, or over all others, for sizing a cache before it is made.
+    ///
+    /// # Errors
+    /// A format that the device doesn't store.
+    pub fn cache_block_bytes(
+        &self,
+        windowed: bool,
+        block_tokens: usize,
+        format: CacheFormat,
+    ) -> Result<usize, KernelError> {
+        let layers = self.cache_layers();
+        match &self.cuda {
+            Some(_) => CudaKeyValueStore::block_bytes(&layers, windowed, block_tokens, format),
+            None => Ok(KeyValueStore::block_bytes(&layers, windowed, block_tokens, format)),
+        }
     }
 
     /// A store for `sequences` sequences of `size`, and their blocks.
@@ -97,7 +120,7 @@ impl Model {
         sequences: usize,
         size: SequenceSize,
         format: CacheFormat,
-    ) -> Result<(KeyValueStore, Vec<SequenceBlocks>), ModelError> {
+    ) -> Result<(KeyValueCache, Vec<SequenceBlocks>), ModelError> {
         let SequenceSize { tokens, step_tokens, block_tokens } = size;
         let each = tokens.div_ceil(block_tokens.max(1));
         let ring = self.window_blocks(size);
@@ -124,7 +147,7 @@ impl Model {
         &self,
         size: SequenceSize,
         format: CacheFormat,
-    ) -> Result<(KeyValueStore, SequenceBlocks), ModelError> {
+    ) -> Result<(KeyValueCache, SequenceBlocks), ModelError> {
         let (store, mut tables) = self.cache_for(1, size, format)?;
         let none = SequenceBlocks { blocks: Vec::new(), window_blocks: Vec::new(), step_tokens: 0 };
         Ok((store, tables.pop().unwrap_or(none)))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use espalier_components::{ScoringPolicy, Unit};
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_model::{Checkpoint, Model};
 
 use crate::calibration::{Calibration, CalibrationRequest};
@@ -36,8 +36,8 @@ pub struct PruneRequest {
 pub enum ModelSource<'a> {
     /// The loaded form of the checkpoint.
     Loaded(&'a Model),
-    /// To be loaded for this processor.
-    Load(Cpu),
+    /// To be loaded there.
+    Load(Device),
 }
 
 /// Measures the model with the policy and makes a plan; nothing is written.
@@ -67,8 +67,8 @@ pub fn derive_plan(
         let loaded;
         let model = match model {
             ModelSource::Loaded(model) => *model,
-            ModelSource::Load(cpu) => {
-                loaded = Model::load(checkpoint, cpu.clone())?;
+            ModelSource::Load(device) => {
+                loaded = Model::load(checkpoint, device.clone())?;
                 &loaded
             }
         };

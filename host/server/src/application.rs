@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use espalier_components::{CallObserver, Deployments};
 use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry, VariantSource};
-use espalier_kernels::Cpu;
+use espalier_kernels::Device;
 use espalier_pruning::Jobs;
 use espalier_state::State;
 
@@ -36,10 +36,14 @@ impl Application {
     ///
     /// # Errors
     /// A state directory that cannot be opened, or components in it that cannot be read.
-    pub fn open(state_dir: &Path, cpu: Cpu, config: EngineConfig) -> Result<Arc<Self>, ServerError> {
+    pub fn open(
+        state_dir: &Path,
+        device: impl Into<Device>,
+        config: EngineConfig,
+    ) -> Result<Arc<Self>, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
         let observed = Arc::clone(&metrics);
-        let registry = Arc::new(Registry::new(cpu, config, move |id: &GenerationId| {
+        let registry = Arc::new(Registry::new(device, config, move |id: &GenerationId| {
             Arc::new(observed.observer(&id.model, &id.variant, id.number)) as Arc<dyn EngineObserver>
         }));
         let state = State::open(state_dir)?;

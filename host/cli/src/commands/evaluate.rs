@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use espalier_evaluation::{EvaluationRequest, Step, Subject, TimingRequest, evaluate};
-use espalier_kernels::Cpu;
 
 use crate::component_file;
+use crate::device_choice::DeviceChoice;
 use crate::progress_bar::Bar;
 
 /// Options of `evaluate`.
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Also write the report as one self-contained HTML file.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Where models run: auto, cpu, cuda or cuda:N; auto takes the first CUDA device if there is one.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Threads of the kernels; 0 takes every core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -72,8 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bar.show(&format!("{} {}", step.subject, step.what), step.done, step.total);
         true
     };
-    let cpu = Cpu::new(args.threads)?;
-    let report = evaluate(&cpu, baseline.as_ref(), &subjects, &metrics, &request, &mut progress)?;
+    let device = args.device.open(args.threads)?;
+    let report = evaluate(&device, baseline.as_ref(), &subjects, &metrics, &request, &mut progress)?;
     bar.clear();
     if let Some(path) = &args.report {
         fs::write(path, report.to_html())

@@ -9,6 +9,7 @@ use espalier_kernels::Precision;
 use serde_json::json;
 
 use crate::device::{DeviceArgs, ModelArgs, PrecisionArg};
+use crate::device_choice::DeviceChoice;
 
 /// Options of `logits`.
 #[derive(clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Receives the tensor `logits` [tokens, vocabulary] in f32.
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
+    /// Where models run: auto, cpu, cuda or cuda:N; auto takes the first CUDA device if there is one.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Threads of the kernels; 0 takes every core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -37,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tokens: Vec<u32> = serde_json::from_str(&text)
         .with_context(|| format!("--tokens {} is not a JSON array of token ids", args.tokens.display()))?;
     ensure!(!tokens.is_empty(), "--tokens {} holds 0 token ids, expected at least 1", args.tokens.display());
-    let device = DeviceArgs { threads: args.threads, precision: args.precision };
+    let device = DeviceArgs { device: args.device, threads: args.threads, precision: args.precision };
     let (_, model) = ModelArgs { model: args.model.clone(), device }.load()?;
     let precision: Precision = args.precision.into();
 

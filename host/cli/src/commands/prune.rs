@@ -5,7 +5,6 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use espalier_kernels::Cpu;
 use espalier_model::Checkpoint;
 use espalier_pruning::{
     CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan, Progress, PruneRequest,
@@ -13,6 +12,7 @@ use espalier_pruning::{
 };
 
 use crate::component_file;
+use crate::device_choice::DeviceChoice;
 use crate::progress_bar::Bar;
 
 /// Options of `prune`.
@@ -70,6 +70,9 @@ pub(crate) struct Args {
     /// Print the plan as JSON and cut nothing.
     #[arg(long, conflicts_with = "out")]
     plan_only: bool,
+    /// Where models run: auto, cpu, cuda or cuda:N; auto takes the first CUDA device if there is one.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Threads of the kernels; 0 takes every core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -164,7 +167,7 @@ fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) 
             seed: args.seed,
         },
     };
-    let model = ModelSource::Load(Cpu::new(args.threads)?);
+    let model = ModelSource::Load(args.device.open(args.threads)?);
     Ok(derive_plan(checkpoint, &model, &policy, &request, progress)?)
 }
 

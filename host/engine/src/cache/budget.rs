@@ -5,8 +5,8 @@
 //! step), so that as much again stays cached; but no more than half of the budget. The other layers get the rest. A
 //! sequence as long as can be must fit when it is alone, taking its tokens one by one if need be.
 
-use espalier_kernels::{CacheSize, KeyValueStore};
-use espalier_model::{Model, SequenceSize};
+use espalier_kernels::CacheSize;
+use espalier_model::{Model, ModelError, SequenceSize};
 
 use crate::config::{BLOCK_TOKENS, EngineConfig};
 use crate::error::EngineError;
@@ -21,11 +21,14 @@ pub(crate) struct CacheBudget<'a> {
 }
 
 impl<'a> CacheBudget<'a> {
-    pub(crate) fn new(config: &'a EngineConfig, model: &'a Model) -> Self {
-        let layers = model.cache_layers();
-        let bytes =
-            |windowed| KeyValueStore::block_bytes(&layers, windowed, BLOCK_TOKENS, config.kv_format) as u64;
-        Self { config, model, block_bytes: bytes(false), window_bytes: bytes(true) }
+    /// # Errors
+    /// A format that the model's device doesn't store.
+    pub(crate) fn new(config: &'a EngineConfig, model: &'a Model) -> Result<Self, EngineError> {
+        let bytes = |windowed| {
+            let bytes = model.cache_block_bytes(windowed, BLOCK_TOKENS, config.kv_format);
+            bytes.map_or_else(|error| Err(ModelError::from(error)), |bytes| Ok(bytes as u64))
+        };
+        Ok(Self { config, model, block_bytes: bytes(false)?, window_bytes: bytes(true)? })
     }
 
     /// Bytes of one token's keys and values over all layers.

@@ -7,8 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use espalier_kernels::KeyValueStore;
-use espalier_model::{ForwardBatch, LogitRows, Model, ModelError};
+use espalier_model::{ForwardBatch, KeyValueCache, LogitRows, Model, ModelError};
 
 use crate::cache::{BlockTables, PagedCache, common_length};
 use crate::config::Limits;
@@ -20,7 +19,7 @@ const FEW_TOKENS: usize = 16;
 /// A draft model and what it has computed of the texts at hand.
 pub(crate) struct Draft {
     model: Arc<Model>,
-    store: KeyValueStore,
+    store: KeyValueCache,
     cache: PagedCache,
     limits: Limits,
     /// By the arrival of the sequence.

@@ -8,7 +8,7 @@ use espalier_engine::{
     Engine, EngineConfig, EngineModels, EngineObserver, Event, EventStream, FinishReason, GenerateRequest,
     Penalties, RequestRecord, SamplingParams, Silent, StepRecord, Usage, VariantSource,
 };
-use espalier_kernels::{CacheFormat, Cpu, Precision};
+use espalier_kernels::{CacheFormat, Cpu, Cuda, Device, Precision};
 use espalier_model::{Checkpoint, Model, Tokenizer};
 use espalier_model::{SynthShape, synthesize};
 use serde_json::json;
@@ -45,10 +45,19 @@ pub(crate) fn source() -> VariantSource {
     VariantSource::new(DIRECTORY.path().join("tiny"))
 }
 
+/// The processor, or the CUDA device that `ESPALIER_TEST_CUDA` says is there.
+pub(crate) fn device() -> Device {
+    let cpu = Cpu::new(THREADS).unwrap();
+    match std::env::var_os("ESPALIER_TEST_CUDA") {
+        Some(_) => Device::with_cuda(cpu, Cuda::open(0).unwrap()),
+        None => cpu.into(),
+    }
+}
+
 fn load(name: &str) -> Loaded {
     let checkpoint = Checkpoint::open(&DIRECTORY.path().join(name)).unwrap();
     let tokenizer = Arc::new(checkpoint.tokenizer().unwrap());
-    (Arc::new(Model::load(&checkpoint, Cpu::new(THREADS).unwrap()).unwrap()), tokenizer)
+    (Arc::new(Model::load(&checkpoint, device()).unwrap()), tokenizer)
 }
 
 /// The model and its tokenizer.

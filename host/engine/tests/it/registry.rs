@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use espalier_engine::{EngineError, Registry, Silent, VariantSource};
-use espalier_kernels::Cpu;
 
-use crate::fixture::{collect, config, prompt, sampled, source};
+use crate::fixture::{collect, config, device, prompt, sampled, source};
 
 fn registry() -> Registry {
-    Registry::new(Cpu::new(2).unwrap(), config(), |_| Arc::new(Silent))
+    Registry::new(device(), config(), |_| Arc::new(Silent))
 }
 
 #[test]

@@ -29,7 +29,9 @@ fn each_model_gets_a_row_and_the_baseline_comes_first() {
         seen.push(format!("{} {}", step.subject, step.what));
         true
     };
-    let report = evaluate(&cpu, Some(&baseline), &[small], &[], &request(&fixture), &mut progress).unwrap();
+    let report =
+        evaluate(&cpu.clone().into(), Some(&baseline), &[small], &[], &request(&fixture), &mut progress)
+            .unwrap();
     assert_eq!(report.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["tiny", "small"]);
     assert_eq!(report.data.tokens, 200);
     let (tiny, small) = (&report.rows[0], &report.rows[1]);
@@ -44,7 +46,7 @@ fn an_evaluation_can_be_cancelled() {
     let fixture = Fixture::new();
     let cpu = Cpu::new(1).unwrap();
     let subjects = [subject(&fixture, "tiny")];
-    let result = evaluate(&cpu, None, &subjects, &[], &request(&fixture), &mut |_| false);
+    let result = evaluate(&cpu.clone().into(), None, &subjects, &[], &request(&fixture), &mut |_| false);
     assert!(matches!(result, Err(EvaluationError::Cancelled)));
 }
 
@@ -53,8 +55,9 @@ fn a_model_that_is_not_there_is_named() {
     let fixture = Fixture::new();
     let cpu = Cpu::new(1).unwrap();
     let subjects = [subject(&fixture, "absent")];
-    let error = evaluate(&cpu, None, &subjects, &[], &request(&fixture), &mut |_| true).unwrap_err();
+    let error =
+        evaluate(&cpu.clone().into(), None, &subjects, &[], &request(&fixture), &mut |_| true).unwrap_err();
     assert!(error.to_string().contains("absent"), "{error}");
-    let none = evaluate(&cpu, None, &[], &[], &request(&fixture), &mut |_| true);
+    let none = evaluate(&cpu.clone().into(), None, &[], &[], &request(&fixture), &mut |_| true);
     assert!(matches!(none, Err(EvaluationError::NoSubject)));
 }

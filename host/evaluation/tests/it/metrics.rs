@@ -41,7 +41,8 @@ fn a_component_measures_what_the_model_says_of_the_text() {
         true
     };
     let (cpu, metrics) = (Cpu::new(1).unwrap(), [perplexity(Limits::metric())]);
-    let report = evaluate(&cpu, None, &tiny(&fixture), &metrics, &request, &mut progress).unwrap();
+    let report =
+        evaluate(&cpu.clone().into(), None, &tiny(&fixture), &metrics, &request, &mut progress).unwrap();
     assert_eq!(report.metrics, ["perplexity@0.1.0"]);
 
     // The whole text is one window of the model, so both figures follow from one list of log-probabilities.
@@ -71,7 +72,7 @@ fn a_component_at_work_is_cancelled() {
     let request = EvaluationRequest { max_tokens: None, ..request(&fixture, 0) };
     let (cpu, metrics) = (Cpu::new(1).unwrap(), [perplexity(Limits::metric())]);
     let mut progress = |step: Step<'_>| step.what != "perplexity";
-    let result = evaluate(&cpu, None, &tiny(&fixture), &metrics, &request, &mut progress);
+    let result = evaluate(&cpu.clone().into(), None, &tiny(&fixture), &metrics, &request, &mut progress);
     assert!(matches!(result, Err(EvaluationError::Cancelled)), "{result:?}");
 }
 
@@ -80,7 +81,8 @@ fn a_component_that_reaches_a_limit_is_named_with_it() {
     let fixture = Fixture::new();
     let (cpu, metrics) = (Cpu::new(1).unwrap(), [perplexity(Limits { host_calls: 2, ..Limits::metric() })]);
     let request = request(&fixture, 150);
-    let error = evaluate(&cpu, None, &tiny(&fixture), &metrics, &request, &mut |_| true).unwrap_err();
+    let error =
+        evaluate(&cpu.clone().into(), None, &tiny(&fixture), &metrics, &request, &mut |_| true).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("perplexity@0.1.0") && message.contains("more than 2 host calls"), "{message}");
 }
@@ -97,7 +99,9 @@ fn answers_agreement_and_notes_come_to_the_report() {
     let request = EvaluationRequest { data, max_tokens: Some(1_000), answer_tokens: 8, timing: None };
     let metrics = ["bleu", "exact-match", "agreement"].map(|name| metric(name, Limits::metric()));
     let cpu = Cpu::new(1).unwrap();
-    let report = evaluate(&cpu, Some(&subjects[0]), &[small], &metrics, &request, &mut |_| true).unwrap();
+    let report =
+        evaluate(&cpu.clone().into(), Some(&subjects[0]), &[small], &metrics, &request, &mut |_| true)
+            .unwrap();
     assert_eq!((report.data.samples, report.data.tokens), (40, 1_000));
     let names = |row: usize| -> Vec<&str> {
         report.rows[row].measurements.iter().map(|found| found.name.as_str()).collect()

@@ -16,24 +16,24 @@ const COLUMNS: [Column; 4] = [
 ];
 
 /// One layer's statistics, a row for each token and head; empty where no probe asks for them.
-pub(super) struct AttentionStatistics {
+pub(crate) struct AttentionStatistics {
     rows: Vec<RowStatistics>,
 }
 
 impl AttentionStatistics {
     /// Room for `rows` rows if `probes` wants any of them.
-    pub(super) fn new(probes: &dyn ProbeSink, layer: usize, rows: usize) -> Self {
+    pub(crate) fn new(probes: &dyn ProbeSink, layer: usize, rows: usize) -> Self {
         let wanted = COLUMNS.iter().any(|(probe, _)| probes.wants(layer, *probe));
         Self { rows: vec![RowStatistics::default(); if wanted { rows } else { 0 }] }
     }
 
     /// The rows, if they are wanted.
-    pub(super) fn wanted(&mut self) -> Option<&mut [RowStatistics]> {
+    pub(crate) fn wanted(&mut self) -> Option<&mut [RowStatistics]> {
         Some(self.rows.as_mut_slice()).filter(|rows| !rows.is_empty())
     }
 
     /// Hands what is wanted to `probes`.
-    pub(super) fn show(&self, probes: &mut dyn ProbeSink, layer: usize, heads: usize) {
+    pub(crate) fn show(&self, probes: &mut dyn ProbeSink, layer: usize, heads: usize) {
         if self.rows.is_empty() {
             return;
         }

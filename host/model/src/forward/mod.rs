@@ -12,11 +12,13 @@ pub(crate) mod rope;
 mod routing;
 mod score;
 
-use espalier_kernels::{KeyValueStore, Precision, SequenceSpan};
+use espalier_kernels::{Precision, SequenceSpan};
 
+pub(crate) use attention_statistics::AttentionStatistics;
 pub use batch::{ForwardBatch, LogitRows};
 pub use score::LogitSink;
 
+use crate::cuda::KeyValueCache;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::probe::{NoProbes, Probe, ProbeSink};
@@ -57,17 +59,27 @@ impl Model {
     ///
     /// # Errors
     /// A batch that contradicts the model or the cache: a token outside the vocabulary, spans that do not add up, a
-    /// block table that is too short.
+    /// block table that is too short; a cache on another device.
     pub fn forward(
         &self,
         batch: &ForwardBatch<'_>,
-        cache: &mut KeyValueStore,
+        cache: &mut KeyValueCache,
         precision: Precision,
         probes: Option<&mut dyn ProbeSink>,
     ) -> Result<Vec<f32>, ModelError> {
         let mut silent = NoProbes;
         let probes = probes.unwrap_or(&mut silent);
         let rows = batch.rows(self.spec.vocab_size)?;
+        let cache = match (cache, &self.cuda) {
+            (KeyValueCache::Cuda(cache), Some(weights)) => {
+                return self.forward_on_cuda(weights, batch, &rows, cache, precision, probes);
+            }
+            (KeyValueCache::Host(cache), None) => cache,
+            _ => {
+                let expected = "the one that the weights are on".to_owned();
+                return Err(ModelError::argument("the key-value cache's device", "another", expected));
+            }
+        };
         let (cosines, sines) = self.rotary.angles(batch.positions());
         let (tokens, spans, decoding) = (batch.tokens.len(), batch.spans, batch.decoding);
         let pass = Pass { model: self, tokens, spans, decoding, precision, cosines, sines };

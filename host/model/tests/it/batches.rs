@@ -1,7 +1,9 @@
 //! A sequence's logits depend on nothing but the sequence: not on what else is in a batch, nor on how it is cut.
 
-use espalier_kernels::{CacheFormat, CacheSize, Cpu, KeyValueStore, Precision};
-use espalier_model::{Checkpoint, ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize, SynthShape};
+use espalier_kernels::{CacheFormat, CacheSize, Cpu, Precision};
+use espalier_model::{
+    Checkpoint, ForwardBatch, KeyValueCache, LogitRows, Model, SequenceBlocks, SequenceSize, SynthShape,
+};
 use serde_json::json;
 
 use crate::model;
@@ -25,7 +27,7 @@ fn tokens(length: usize, seed: u32) -> Vec<u32> {
     (0..length as u32).map(|index| (index * 37 + seed * 11 + index * index / 5) % 200).collect()
 }
 
-fn forward(model: &Model, cache: &mut KeyValueStore, parts: &[(&SequenceBlocks, &[u32], usize)]) -> Vec<f32> {
+fn forward(model: &Model, cache: &mut KeyValueCache, parts: &[(&SequenceBlocks, &[u32], usize)]) -> Vec<f32> {
     let tokens: Vec<u32> = parts.iter().flat_map(|(_, tokens, _)| tokens.iter().copied()).collect();
     let spans: Vec<_> =
         parts.iter().map(|(blocks, tokens, first)| blocks.span(*first, tokens.len()).unwrap()).collect();

@@ -6,6 +6,7 @@
 mod batches;
 mod chat_templates;
 mod conversion;
+mod cuda;
 mod damaged_files;
 mod format_round_trips;
 mod gpt_oss;

@@ -92,7 +92,7 @@ impl Runner {
         let mut step =
             |step: Step<'_>| progress.report(Phase::Evaluate, step.done, step.total.unwrap_or_default());
         let report =
-            evaluate(self.registry.cpu(), baseline.as_ref(), &[measured], &metrics, &request, &mut step)?;
+            evaluate(self.registry.device(), baseline.as_ref(), &[measured], &metrics, &request, &mut step)?;
         Ok(serde_json::to_value(report)?)
     }
 }

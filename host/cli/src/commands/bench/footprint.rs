@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use espalier_evaluation::{Residency, bytes_on_disk, residency};
-use espalier_kernels::{CacheFormat, KeyValueStore};
-use espalier_model::{ForwardBatch, LogitRows, Model, SequenceBlocks, SequenceSize};
+use espalier_kernels::CacheFormat;
+use espalier_model::{ForwardBatch, KeyValueCache, LogitRows, Model, SequenceBlocks, SequenceSize};
 use serde::Serialize;
 
 use super::measure::median;
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 struct Run<'a> {
     model: &'a Model,
     args: &'a Args,
-    cache: KeyValueStore,
+    cache: KeyValueCache,
     blocks: SequenceBlocks,
 }
 
