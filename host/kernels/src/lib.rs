@@ -30,8 +30,8 @@ pub use cpu::{
     Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics, SequenceSpan,
 };
 pub use cuda::{
-    Cuda, CudaAttention, CudaBuffer, CudaExperts, CudaGraph, CudaKeyValueStore, CudaMatrix, CudaPlacement,
-    CudaProduct, CudaRouting, CudaSplits, CudaStep, ProductRows,
+    Cuda, CudaActivation, CudaAttention, CudaBuffer, CudaExperts, CudaGraph, CudaInput, CudaKeyValueStore,
+    CudaMatrix, CudaPlacement, CudaProduct, CudaRouting, CudaSplits, CudaStep, ProductRows,
 };
 pub use dequantize::dequantize;
 pub use device::Device;

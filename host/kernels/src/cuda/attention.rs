@@ -145,8 +145,10 @@ impl Cuda {
             placement.positions(),
             placement.table_starts(windowed),
             placement.tables(),
+            optional(attention.sinks),
             room.partial.argument(),
             room.states.argument(),
+            output.argument(),
             Argument::int("query heads", heads)?,
             Argument::int("key-value heads", kv_heads)?,
             Argument::int("components", head_dim)?,
@@ -160,6 +162,9 @@ impl Cuda {
         // SAFETY: the arguments are the kernel's; buffers were checked or grown here, positions and tables when they were
         // placed.
         unsafe { self.launch(program, "attend", grid, &arguments)? };
+        if splits == 1 {
+            return Ok(());
+        }
         let arguments = [
             room.partial.argument(),
             room.states.argument(),

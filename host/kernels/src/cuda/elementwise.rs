@@ -1,82 +1,90 @@
 //! Norms and activations.
 
+use std::ops::Range;
+
 use super::Cuda;
-use super::buffer::{CudaBuffer, optional};
+use super::buffer::CudaBuffer;
 use super::launch::{Argument, Grid};
 use super::program::Program;
 use crate::KernelError;
 
+/// How gate and up are joined.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum CudaActivation {
+    /// `silu(gate) · up`.
+    Silu,
+    /// gpt-oss's (`modeling_gpt_oss.py`), with a limit above 0.
+    ClampedSwiglu {
+        /// Factor inside the sigmoid.
+        alpha: f32,
+        /// Bound on gate and up.
+        limit: f32,
+    },
+}
+
 impl Cuda {
-    /// `output[r] = rms_norm(input[selected[r]]) · weight` for `rows` rows of the weight's width, of all rows in turn where
-    /// none are selected.
+    /// `output[r] = rms_norm(input[selected[r]]) · weight` for the rows `rows` of the weight's width, of the input's
+    /// rows in turn where none are selected.
     ///
     /// # Errors
     /// Buffers that are too short.
     pub fn rms_norm(
         &self,
         input: &CudaBuffer<f32>,
-        weight: &CudaBuffer<f32>,
-        epsilon: f32,
+        (weight, epsilon): (&CudaBuffer<f32>, f32),
         selected: Option<&CudaBuffer<i32>>,
-        rows: usize,
+        rows: Range<usize>,
         output: &mut CudaBuffer<f32>,
     ) -> Result<(), KernelError> {
         let width = weight.len();
         match selected {
-            Some(selected) => selected.check("rows to normalise", rows)?,
-            None => input.check("rows to normalise", rows * width)?,
+            Some(selected) => selected.check("rows to normalise", rows.end)?,
+            None => input.check("rows to normalise", rows.end * width)?,
         }
-        output.check("normalised rows", rows * width)?;
+        output.check("normalised rows", rows.end * width)?;
+        let (input, selected) = match selected {
+            Some(selected) => (input.argument(), selected.argument_at(rows.start)),
+            None => (input.argument_at(rows.start * width), Argument::Address(0)),
+        };
         let arguments = [
-            input.argument(),
+            input,
             weight.argument(),
-            optional(selected),
-            output.argument(),
+            selected,
+            output.argument_at(rows.start * width),
             Argument::int("the width of a norm", width)?,
             Argument::Float(epsilon),
         ];
         // SAFETY: the arguments are the kernel's; the buffers were checked, selected rows are the caller's word.
-        unsafe { self.launch(Program::Elementwise, "rms_norm", Grid::new([rows, 1, 1], 256), &arguments) }
+        unsafe {
+            self.launch(Program::Elementwise, "rms_norm", Grid::new([rows.len(), 1, 1], 256), &arguments)
+        }
     }
 
-    /// `gate = silu(gate) · up` for `length` values.
+    /// Joins gate and up for `length` values, in `gate`.
     ///
     /// # Errors
     /// Buffers that are too short.
-    pub fn silu_mul(
+    pub fn activate(
         &self,
         gate: &mut CudaBuffer<f32>,
         up: &CudaBuffer<f32>,
-        length: usize,
+        activation: CudaActivation,
+        range: Range<usize>,
     ) -> Result<(), KernelError> {
-        gate.check("gates", length)?;
-        up.check("values beside gates", length)?;
-        let arguments = [gate.argument(), up.argument(), Argument::Long(length as u64)];
-        // SAFETY: the arguments are the kernel's; the buffers were checked.
-        unsafe { self.launch(Program::Elementwise, "silu_mul", Grid::of_values(length), &arguments) }
-    }
-
-    /// gpt-oss's gate: see the kernel.
-    ///
-    /// # Errors
-    /// Buffers that are too short.
-    pub fn clamped_swiglu(
-        &self,
-        gate: &mut CudaBuffer<f32>,
-        up: &CudaBuffer<f32>,
-        (alpha, limit): (f32, f32),
-        length: usize,
-    ) -> Result<(), KernelError> {
-        gate.check("gates", length)?;
-        up.check("values beside gates", length)?;
+        gate.check("gates", range.end)?;
+        up.check("values beside gates", range.end)?;
+        let (alpha, limit) = match activation {
+            CudaActivation::Silu => (0.0, 0.0),
+            CudaActivation::ClampedSwiglu { alpha, limit } => (alpha, limit),
+        };
         let arguments = [
-            gate.argument(),
-            up.argument(),
+            gate.argument_at(range.start),
+            up.argument_at(range.start),
             Argument::Float(alpha),
             Argument::Float(limit),
-            Argument::Long(length as u64),
+            Argument::Long(range.len() as u64),
         ];
         // SAFETY: the arguments are the kernel's; the buffers were checked.
-        unsafe { self.launch(Program::Elementwise, "clamped_swiglu", Grid::of_values(length), &arguments) }
+        unsafe { self.launch(Program::Elementwise, "activate", Grid::of_values(range.len()), &arguments) }
     }
 }

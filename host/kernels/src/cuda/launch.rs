@@ -26,6 +26,14 @@ impl Argument {
         i32::try_from(value).map(Self::Int).map_err(|_| KernelError::OutOfRange { what, found: value, limit })
     }
 
+    /// An address, `count` numbers further.
+    pub(super) fn moved<T>(self, count: usize) -> Self {
+        match self {
+            Self::Address(address) => Self::Address(address + (count * size_of::<T>()) as u64),
+            other => other,
+        }
+    }
+
     /// Its bytes, the first of which are the value: the driver takes as many as the kernel's parameter has.
     fn bits(self) -> u64 {
         match self {

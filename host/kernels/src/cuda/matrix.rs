@@ -57,6 +57,11 @@ impl BlockLayout {
 }
 
 impl CudaMatrix {
+    /// The storage format.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
     /// Rows of one matrix.
     pub fn rows(&self) -> usize {
         self.rows
@@ -121,6 +126,7 @@ impl Cuda {
                 let range = start..(start + piece).min(rows);
                 let part = Part { matrix, layout, code_bytes, scale_bytes };
                 let (part_codes, part_scales) = part.arrange(cpu, range);
+                check_exponents(format, &part_scales)?;
                 self.write(&mut codes, (index * rows + start) * code_bytes, &part_codes)?;
                 if let Some(scales) = &mut scales {
                     self.write(scales, (index * rows + start) * scale_bytes, &part_scales)?;
@@ -209,4 +215,15 @@ impl Part<'_> {
             }
         }
     }
+}
+
+/// Scales of MXFP4 above 2^64 are beyond the kernels' factors, and beyond what a weight can sensibly be.
+fn check_exponents(format: WeightFormat, scales: &[u8]) -> Result<(), KernelError> {
+    /// The exponent's bias and 64.
+    const LIMIT: u8 = 127 + 64;
+    let largest = scales.iter().max().filter(|exponent| format == WeightFormat::Mxfp4 && **exponent > LIMIT);
+    largest.map_or(Ok(()), |exponent| {
+        let (found, limit) = ((*exponent).into(), usize::from(LIMIT) + 1);
+        Err(KernelError::OutOfRange { what: "the exponent of an MXFP4 scale", found, limit })
+    })
 }

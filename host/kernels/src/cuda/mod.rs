@@ -28,11 +28,12 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 pub use self::attention::{CudaAttention, CudaSplits};
 pub use self::buffer::CudaBuffer;
+pub use self::elementwise::CudaActivation;
 pub use self::experts::{CudaExperts, CudaRouting};
 pub use self::graph::CudaGraph;
 pub use self::matrix::CudaMatrix;
 pub use self::placement::{CudaPlacement, Step as CudaStep};
-pub use self::product::{CudaProduct, ProductRows};
+pub use self::product::{CudaInput, CudaProduct, ProductRows};
 pub use self::store::CudaKeyValueStore;
 
 use self::library::Library;

@@ -3,9 +3,9 @@
 //! Left out where nobody says that there is one (`ESPALIER_TEST_CUDA`), as `cargo xtask test-gpu` does.
 
 use espalier_kernels::{
-    AttentionShape, Bytes, CacheFormat, CacheLayer, CacheSize, Cpu, Cuda, CudaAttention, CudaBuffer,
-    CudaProduct, CudaRouting, CudaStep, KeyValueStore, Matrix, Precision, ProductRows, RowStatistics,
-    SequenceSpan, WeightFormat,
+    AttentionShape, Bytes, CacheFormat, CacheLayer, CacheSize, Cpu, Cuda, CudaActivation, CudaAttention,
+    CudaBuffer, CudaInput, CudaProduct, CudaRouting, CudaStep, KeyValueStore, Matrix, Precision, ProductRows,
+    RowStatistics, SequenceSpan, WeightFormat,
 };
 
 use crate::{noise, random_blocks};
@@ -40,6 +40,18 @@ fn reference(weights: &[f32], input: &[f32], bias: &[f32]) -> Vec<(f64, f64)> {
         })
     })
     .collect()
+}
+
+fn multiply(
+    cuda: &Cuda,
+    products: &mut [CudaProduct<'_>],
+    input: &[f32],
+    rows: ProductRows,
+    precision: Precision,
+    accumulate: bool,
+) {
+    let (input, mut room) = (cuda.upload(input).unwrap(), cuda.zeros(0).unwrap());
+    cuda.multiply(products, CudaInput::Plain(&input), rows, accumulate, precision, &mut room).unwrap();
 }
 
 fn assert_near(found: &[f32], expected: &[(f64, f64)], share: f64, what: &str) {
@@ -79,14 +91,10 @@ fn every_format_multiplies_few_and_many_rows() {
             ] {
                 let input = noise(all * columns, 11);
                 let mut output = poison(&cuda, all * outputs);
-                let product = CudaProduct {
-                    weights: &on_device,
-                    bias: Some(&bias_on_device),
-                    input: &cuda.upload(&input).unwrap(),
-                    output: &mut output,
-                    accumulate: false,
-                };
-                cuda.multiply(product, ProductRows { all, decoding }, precision).unwrap();
+                let product =
+                    CudaProduct { weights: &on_device, bias: Some(&bias_on_device), output: &mut output };
+                let rows = ProductRows { all, decoding };
+                multiply(&cuda, &mut [product], &input, rows, precision, false);
                 let found = cuda.download(&output, all * outputs).unwrap();
                 let share = if precision == Precision::Exact || all == decoding { EXACT } else { ROUNDED };
                 let what =
@@ -102,22 +110,16 @@ fn a_row_that_decodes_gets_the_same_bits_in_any_company() {
     let Some((cpu, cuda)) = devices() else { return };
     let weights = cuda.matrix(&cpu, &[&matrix(WeightFormat::Mxfp4, 70, 1440, 5)]).unwrap();
     let input = noise(11 * 1440, 7);
-    let multiply = |rows: usize| {
+    let first_row = |rows: usize| {
         let mut output = poison(&cuda, rows * 70);
-        let input = cuda.upload(&input[..rows * 1440]).unwrap();
-        let product = CudaProduct {
-            weights: &weights,
-            bias: None,
-            input: &input,
-            output: &mut output,
-            accumulate: false,
-        };
-        cuda.multiply(product, ProductRows { all: rows, decoding: rows }, Precision::Fast).unwrap();
+        let product = CudaProduct { weights: &weights, bias: None, output: &mut output };
+        let (input, rows) = (&input[..rows * 1440], ProductRows { all: rows, decoding: rows });
+        multiply(&cuda, &mut [product], input, rows, Precision::Fast, false);
         cuda.download(&output, 70).unwrap()
     };
-    let alone = multiply(1);
+    let alone = first_row(1);
     for rows in [2, 3, 4, 7, 8, 11] {
-        assert_eq!(multiply(rows), alone, "{rows} rows");
+        assert_eq!(first_row(rows), alone, "{rows} rows");
     }
 }
 
@@ -131,15 +133,8 @@ fn products_are_added_where_that_is_asked_for() {
     {
         let (input, before) = (noise(all * 96, 1), noise(all * 40, 2));
         let mut output = cuda.upload(&before).unwrap();
-        let input_on_device = cuda.upload(&input).unwrap();
-        let product = CudaProduct {
-            weights: &on_device,
-            bias: None,
-            input: &input_on_device,
-            output: &mut output,
-            accumulate: true,
-        };
-        cuda.multiply(product, ProductRows { all, decoding }, precision).unwrap();
+        let product = CudaProduct { weights: &on_device, bias: None, output: &mut output };
+        multiply(&cuda, &mut [product], &input, ProductRows { all, decoding }, precision, true);
         let mut expected = reference(&weights.dequantize(), &input, &[0.0; 40]);
         for ((sum, size), before) in expected.iter_mut().zip(&before) {
             *sum += f64::from(*before);
@@ -147,6 +142,74 @@ fn products_are_added_where_that_is_asked_for() {
         }
         let share = if precision == Precision::Exact { EXACT } else { ROUNDED };
         assert_near(&cuda.download(&output, all * 40).unwrap(), &expected, share, &format!("{all} rows"));
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
+fn norms_and_activations_are_done_where_the_input_is_read() {
+    let Some((cpu, cuda)) = devices() else { return };
+    let (columns, epsilon) = (1440, 1e-5);
+    let matrices = [100, 17, 300].map(|rows| matrix(WeightFormat::Q4_0, rows, columns, 3));
+    let on_device = matrices.each_ref().map(|matrix| cuda.matrix(&cpu, &[matrix]).unwrap());
+    let weight: Vec<f32> = noise(columns, 9).iter().map(|value| 1.0 + value / 2.0).collect();
+    let weight_on_device = cuda.upload(&weight).unwrap();
+    for (all, decoding) in [(1, 1), (7, 7), (70, 2)] {
+        let (first, second) = (noise(all * columns, 1), noise(all * columns, 2));
+        let rows = ProductRows { all, decoding };
+        let normed: Vec<f32> = first
+            .chunks_exact(columns)
+            .flat_map(|row| {
+                let square: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+                let factor = 1.0 / (square / columns as f64 + f64::from(epsilon)).sqrt();
+                row.iter()
+                    .zip(&weight)
+                    .map(move |(value, weight)| (f64::from(*value) * factor) as f32 * weight)
+            })
+            .collect();
+        let sigmoid = |value: f32| 1.0 / (1.0 + (-f64::from(value)).exp());
+        let silu: Vec<f32> = first
+            .iter()
+            .zip(&second)
+            .map(|(gate, up)| (f64::from(*gate) * sigmoid(*gate) * f64::from(*up)) as f32)
+            .collect();
+        let (alpha, limit) = (1.702, 0.7);
+        let clamped: Vec<f32> = first
+            .iter()
+            .zip(&second)
+            .map(|(gate, up)| {
+                let (gate, up) = (gate.min(limit), up.clamp(-limit, limit));
+                (f64::from(gate) * sigmoid(alpha * gate) * f64::from(up + 1.0)) as f32
+            })
+            .collect();
+        let up = cuda.upload(&second).unwrap();
+        let activations = [CudaActivation::Silu, CudaActivation::ClampedSwiglu { alpha, limit }];
+        for (kind, expected) in [&normed, &silu, &clamped].into_iter().enumerate() {
+            let mut values = cuda.upload(&first).unwrap();
+            let mut prepared = poison(&cuda, all * columns);
+            let norm = (&weight_on_device, epsilon);
+            let input = if kind == 0 {
+                cuda.rms_norm(&values, norm, None, rows.prompts(), &mut prepared).unwrap();
+                CudaInput::Normed { hidden: &values, norm, normed: &prepared }
+            } else {
+                let activation = activations[kind - 1];
+                cuda.activate(&mut values, &up, activation, decoding * columns..all * columns).unwrap();
+                CudaInput::Gated { gate: &values, up: &up, activation }
+            };
+            let mut outputs = matrices.each_ref().map(|matrix| poison(&cuda, all * matrix.rows()));
+            let mut products: Vec<CudaProduct> = on_device
+                .iter()
+                .zip(&mut outputs)
+                .map(|(weights, output)| CudaProduct { weights, bias: None, output })
+                .collect();
+            let mut room = cuda.zeros(0).unwrap();
+            cuda.multiply(&mut products, input, rows, false, Precision::Exact, &mut room).unwrap();
+            for (matrix, output) in matrices.iter().zip(&outputs) {
+                let found = cuda.download(output, all * matrix.rows()).unwrap();
+                let sums = reference(&matrix.dequantize(), expected, &vec![0.0; matrix.rows()]);
+                assert_near(&found, &sums, EXACT, &format!("kind {kind}, {decoding} of {all} rows decode"));
+            }
+        }
     }
 }
 
@@ -193,14 +256,11 @@ fn experts_are_chosen_multiplied_and_mixed() {
             assert!((f64::from(shares[index]) - share).abs() < 1e-6);
         }
         let mut output = poison(&cuda, tokens * active * ffn);
-        let product = CudaProduct {
-            weights: &weights,
-            bias: Some(&cuda.upload(&bias).unwrap()),
-            input: &cuda.upload(&input).unwrap(),
-            output: &mut output,
-            accumulate: false,
-        };
-        cuda.multiply_by_experts(product, &choice, active, precision).unwrap();
+        let (bias_on_device, values) = (cuda.upload(&bias).unwrap(), cuda.upload(&input).unwrap());
+        let product = CudaProduct { weights: &weights, bias: Some(&bias_on_device), output: &mut output };
+        let (input_of_pairs, mut room) = (CudaInput::Plain(&values), cuda.zeros(0).unwrap());
+        cuda.multiply_by_experts(&mut [product], input_of_pairs, &choice, active, precision, &mut room)
+            .unwrap();
         let found = cuda.download(&output, tokens * active * ffn).unwrap();
         for (pair, (expert, _)) in expected.iter().enumerate() {
             let row = &input[pair / active * width..][..width];

@@ -1,10 +1,10 @@
 //! A mixture of experts on the device: the router's choice stays there, products are made pair by pair where tokens decode
 //! and expert by expert where they are many.
 
-use espalier_kernels::{CudaBuffer, CudaExperts, CudaProduct, CudaRouting, Precision};
+use espalier_kernels::{CudaBuffer, CudaExperts, CudaInput, CudaProduct, CudaRouting, Precision};
 
 use super::Pass;
-use super::weights::{CudaFeedForward, CudaLinear, CudaRouter};
+use super::weights::{CudaLayer, CudaRouter};
 use super::workspace::Workspace;
 use crate::error::ModelError;
 use crate::probe::{Probe, ProbeSink};
@@ -15,51 +15,48 @@ impl Pass<'_> {
     pub(super) fn experts(
         &self,
         index: usize,
-        (router, part): (&CudaRouter, &CudaFeedForward),
+        (router, layer): (&CudaRouter, &CudaLayer),
         spec: &LayerSpec,
         workspace: &mut Workspace,
         probes: &mut dyn ProbeSink,
     ) -> Result<(), ModelError> {
-        let (cuda, width) = (self.cuda, self.model.spec.hidden_size);
-        let Workspace { hidden, normed, gate, up, router: logits, terms, experts, .. } = workspace;
-        let CudaLinear { weight, bias } = &router.linear;
-        let product = CudaProduct {
-            weights: weight,
-            bias: bias.as_ref(),
-            input: normed,
-            output: logits,
-            accumulate: false,
-        };
+        let (cuda, width, part) = (self.cuda, self.model.spec.hidden_size, &layer.feed_forward);
+        let Workspace { hidden, normed, gate, up, router: logits, terms, experts, rounded, .. } = workspace;
+        let input = self.normed(hidden, &layer.ffn_norm, normed)?;
+        let product = router.linear.product(logits);
         // A rounding error here is another expert.
-        cuda.multiply(product, self.rows, Precision::Exact)?;
+        cuda.multiply(&mut [product], input, self.rows, false, Precision::Exact, rounded)?;
         let routing = CudaRouting {
             tokens: self.rows.all,
             decoding: self.rows.decoding,
-            experts: weight.rows(),
+            experts: router.linear.weight.rows(),
             active: router.active,
             precision: self.precision,
         };
         cuda.choose_experts(logits, routing, experts)?;
-        self.by_experts(&part.gate, normed, gate, experts, router.active)?;
-        self.by_experts(&part.up, normed, up, experts, router.active)?;
-        self.activate(gate, up, experts.pairs() * spec.ffn_size)?;
-        self.by_experts(&part.down, gate, terms, experts, 1)?;
+        let products = [part.gate.product(&mut *gate), part.up.product(&mut *up)];
+        self.by_experts(products, input, experts, router.active, rounded)?;
+        let decoding = self.rows.prompts().start * router.active;
+        let values = (decoding * spec.ffn_size, experts.pairs() * spec.ffn_size);
+        let input = self.gated(gate, up, values, false)?;
+        self.by_experts([part.down.product(&mut *terms)], input, experts, 1, rounded)?;
         cuda.add_mixture(hidden, terms, experts, width)?;
-        self.show_routing(index, experts, (weight.rows(), router.active), terms, probes)
+        self.show_routing(index, experts, (routing.experts, router.active), terms, probes)
     }
 
-    /// Each pair by its expert's matrix; `share` pairs have one row of the input.
-    fn by_experts(
+    /// Each pair by its expert's matrices; `share` pairs have one row of the input.
+    fn by_experts<const COUNT: usize>(
         &self,
-        linear: &CudaLinear,
-        input: &CudaBuffer<f32>,
-        output: &mut CudaBuffer<f32>,
+        mut products: [CudaProduct<'_>; COUNT],
+        input: CudaInput<'_>,
         experts: &CudaExperts,
         share: usize,
+        room: &mut CudaBuffer<u32>,
     ) -> Result<(), ModelError> {
-        let bias = linear.bias.as_ref();
-        let product = CudaProduct { weights: &linear.weight, bias, input, output, accumulate: false };
-        Ok(self.cuda.multiply_by_experts(product, experts, share, self.precision)?)
+        for alike in products.chunk_by_mut(|a, b| a.weights.format() == b.weights.format()) {
+            self.cuda.multiply_by_experts(alike, input, experts, share, self.precision, room)?;
+        }
+        Ok(())
     }
 
     /// Shows the routing and the norms of the experts' outputs, `terms`, to whoever wants them.

@@ -1,6 +1,8 @@
 //! One decoder layer on the device; see [`crate::forward::layer`] for what it computes.
 
-use espalier_kernels::{CudaAttention, CudaBuffer, CudaKeyValueStore, CudaProduct};
+use espalier_kernels::{
+    CudaActivation, CudaAttention, CudaBuffer, CudaInput, CudaKeyValueStore, CudaProduct,
+};
 
 use super::Pass;
 use super::weights::{CudaLayer, CudaLinear};
@@ -22,12 +24,15 @@ impl Pass<'_> {
         probes: &mut dyn ProbeSink,
     ) -> Result<(), ModelError> {
         let (cuda, head_dim) = (self.cuda, self.model.spec.head_dim);
-        let Workspace { placement, splits, hidden, normed, queries, keys, values, heads, .. } = workspace;
-        let epsilon = self.model.spec.rms_norm_eps;
-        cuda.rms_norm(hidden, &layer.attention_norm, epsilon, None, self.rows.all, normed)?;
-        self.project(&layer.query, normed, queries, false)?;
-        self.project(&layer.key, normed, keys, false)?;
-        self.project(&layer.value, normed, values, false)?;
+        let Workspace { placement, splits, hidden, normed, queries, keys, values, heads, rounded, .. } =
+            workspace;
+        let input = self.normed(hidden, &layer.attention_norm, normed)?;
+        let mut products = [
+            layer.query.product(&mut *queries),
+            layer.key.product(&mut *keys),
+            layer.value.product(&mut *values),
+        ];
+        self.multiply(&mut products, input, false, rounded)?;
         let attention = CudaAttention {
             layer: index,
             heads: spec.heads,
@@ -44,7 +49,8 @@ impl Pass<'_> {
         }
         statistics.show(probes, index, spec.heads);
         self.show(probes, index, Probe::HeadOutput, spec.heads * head_dim, heads)?;
-        self.project(&layer.attention_output, heads, hidden, true)
+        let product = layer.attention_output.product(hidden);
+        self.multiply(&mut [product], CudaInput::Plain(heads), true, rounded)
     }
 
     /// Adds the feed-forward part's output, of a network that every token passes or of each token's experts.
@@ -56,47 +62,71 @@ impl Pass<'_> {
         workspace: &mut Workspace,
         probes: &mut dyn ProbeSink,
     ) -> Result<(), ModelError> {
-        let epsilon = self.model.spec.rms_norm_eps;
-        let (hidden, normed) = (&workspace.hidden, &mut workspace.normed);
-        self.cuda.rms_norm(hidden, &layer.ffn_norm, epsilon, None, self.rows.all, normed)?;
-        let part = &layer.feed_forward;
-        if let Some(router) = &part.router {
-            return self.experts(index, (router, part), spec, workspace, probes);
+        if let Some(router) = &layer.feed_forward.router {
+            return self.experts(index, (router, layer), spec, workspace, probes);
         }
-        let Workspace { hidden, normed, gate, up, .. } = workspace;
-        self.project(&part.gate, normed, gate, false)?;
-        self.project(&part.up, normed, up, false)?;
-        self.activate(gate, up, self.rows.all * spec.ffn_size)?;
-        self.show(probes, index, Probe::FfnActivation, spec.ffn_size, gate)?;
-        self.project(&part.down, gate, hidden, true)
+        let Workspace { hidden, normed, gate, up, rounded, .. } = workspace;
+        let part = &layer.feed_forward;
+        let input = self.normed(hidden, &layer.ffn_norm, normed)?;
+        let mut products = [part.gate.product(&mut *gate), part.up.product(&mut *up)];
+        self.multiply(&mut products, input, false, rounded)?;
+        let width = spec.ffn_size;
+        let is_shown = probes.wants(index, Probe::FfnActivation);
+        let input = self.gated(gate, up, (self.rows.decoding * width, self.rows.all * width), is_shown)?;
+        if let CudaInput::Plain(activations) = input {
+            self.show(probes, index, Probe::FfnActivation, width, activations)?;
+        }
+        self.multiply(&mut [part.down.product(hidden)], input, true, rounded)
     }
 
-    /// Joins gate and up, in `gate`.
-    pub(super) fn activate(
+    /// The input of products after a norm: prompts are normalised here, rows that decode where they are multiplied.
+    pub(super) fn normed<'b>(
         &self,
-        gate: &mut CudaBuffer<f32>,
-        up: &CudaBuffer<f32>,
-        length: usize,
+        hidden: &'b CudaBuffer<f32>,
+        weight: &'b CudaBuffer<f32>,
+        normed: &'b mut CudaBuffer<f32>,
+    ) -> Result<CudaInput<'b>, ModelError> {
+        let norm = (weight, self.model.spec.rms_norm_eps);
+        self.cuda.rms_norm(hidden, norm, None, self.rows.prompts(), normed)?;
+        Ok(CudaInput::Normed { hidden, norm, normed })
+    }
+
+    /// The input of a product after gate and up: values from `decoding` to `all` are joined here, those that decode where they
+    /// are multiplied, unless somebody wants to see them.
+    pub(super) fn gated<'b>(
+        &self,
+        gate: &'b mut CudaBuffer<f32>,
+        up: &'b CudaBuffer<f32>,
+        (decoding, all): (usize, usize),
+        is_shown: bool,
+    ) -> Result<CudaInput<'b>, ModelError> {
+        let activation = match self.model.spec.activation {
+            Activation::Silu => CudaActivation::Silu,
+            Activation::ClampedSwiglu { alpha, limit } => CudaActivation::ClampedSwiglu { alpha, limit },
+        };
+        let joined = if is_shown { 0 } else { decoding };
+        self.cuda.activate(gate, up, activation, joined..all)?;
+        Ok(if is_shown { CudaInput::Plain(gate) } else { CudaInput::Gated { gate, up, activation } })
+    }
+
+    /// Products of one input, together where their formats allow it.
+    fn multiply(
+        &self,
+        products: &mut [CudaProduct<'_>],
+        input: CudaInput<'_>,
+        accumulate: bool,
+        room: &mut CudaBuffer<u32>,
     ) -> Result<(), ModelError> {
-        match self.model.spec.activation {
-            Activation::Silu => self.cuda.silu_mul(gate, up, length)?,
-            Activation::ClampedSwiglu { alpha, limit } => {
-                self.cuda.clamped_swiglu(gate, up, (alpha, limit), length)?;
-            }
+        for alike in products.chunk_by_mut(|a, b| a.weights.format() == b.weights.format()) {
+            self.cuda.multiply(alike, input, self.rows, accumulate, self.precision, room)?;
         }
         Ok(())
     }
+}
 
-    /// `output (+)= linear(input)`.
-    fn project(
-        &self,
-        linear: &CudaLinear,
-        input: &CudaBuffer<f32>,
-        output: &mut CudaBuffer<f32>,
-        accumulate: bool,
-    ) -> Result<(), ModelError> {
-        let bias = linear.bias.as_ref();
-        let product = CudaProduct { weights: &linear.weight, bias, input, output, accumulate };
-        Ok(self.cuda.multiply(product, self.rows, self.precision)?)
+impl CudaLinear {
+    /// The product that writes `output`.
+    pub(super) fn product<'b>(&'b self, output: &'b mut CudaBuffer<f32>) -> CudaProduct<'b> {
+        CudaProduct { weights: &self.weight, bias: self.bias.as_ref(), output }
     }
 }

@@ -11,7 +11,8 @@ mod weights;
 mod workspace;
 
 use espalier_kernels::{
-    CacheSize, Cuda, CudaKeyValueStore, CudaProduct, CudaStep, KeyValueStore, Precision, ProductRows,
+    CacheSize, Cuda, CudaInput, CudaKeyValueStore, CudaProduct, CudaStep, KeyValueStore, Precision,
+    ProductRows,
 };
 
 use self::recordings::{Recordings, StepShape};
@@ -174,15 +175,15 @@ impl Pass<'_> {
         workspace: &mut Workspace,
     ) -> Result<(), ModelError> {
         let (cuda, epsilon) = (self.cuda, self.model.spec.rms_norm_eps);
-        let Workspace { hidden, selected: chosen, chosen_rows, logits, .. } = workspace;
-        cuda.rms_norm(hidden, &weights.final_norm, epsilon, Some(chosen), selected, chosen_rows)?;
+        let Workspace { hidden, selected: chosen, chosen_rows, logits, rounded, .. } = workspace;
+        cuda.rms_norm(hidden, (&weights.final_norm, epsilon), Some(chosen), 0..selected, chosen_rows)?;
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
-        let product =
-            CudaProduct { weights: head, bias: None, input: chosen_rows, output: logits, accumulate: false };
+        let product = CudaProduct { weights: head, bias: None, output: logits };
         // What is selected row by row is multiplied as what decodes, so that the last row of a prompt gets the same
         // whatever is selected beside it.
         let decoding = if self.scores_all { self.rows.decoding } else { selected };
-        Ok(cuda.multiply(product, ProductRows { all: selected, decoding }, self.precision)?)
+        let (input, rows) = (CudaInput::Plain(chosen_rows), ProductRows { all: selected, decoding });
+        Ok(cuda.multiply(&mut [product], input, rows, false, self.precision, rounded)?)
     }
 
     /// Shows one value for each token and column, if the sink wants them.

@@ -19,6 +19,8 @@ pub(super) struct Workspace {
     pub(super) gate: CudaBuffer<f32>,
     pub(super) up: CudaBuffer<f32>,
     pub(super) router: CudaBuffer<f32>,
+    /// Activations rounded to bf16.
+    pub(super) rounded: CudaBuffer<u32>,
     /// The outputs of experts.
     pub(super) terms: CudaBuffer<f32>,
     /// The rows of which logits are wanted.
@@ -42,6 +44,7 @@ impl Workspace {
             gate: cuda.zeros(0)?,
             up: cuda.zeros(0)?,
             router: cuda.zeros(0)?,
+            rounded: cuda.zeros(0)?,
             terms: cuda.zeros(0)?,
             selected: cuda.zeros(0)?,
             chosen_rows: cuda.zeros(0)?,

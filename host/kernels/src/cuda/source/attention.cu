@@ -1,6 +1,7 @@
 // Causal attention over the paged cache with a running softmax, split over the keys: a block of threads takes one query
 // row, the query heads of one key-value head (HEADS of them at most) and SPLIT consecutive positions, so that the splits
-// of a row depend on its position alone. Each leaves its sums and state, which `join_splits` puts together.
+// of a row depend on its position alone. Each leaves its sums and state, which `join_splits` puts together; where no row
+// has more than one split, its block does so itself, in the same arithmetic.
 // CACHE tells the format of what is stored: 0 for f32, 1 for f16. A cache block is [kv head][token][component].
 
 #if CACHE
@@ -103,8 +104,8 @@ __device__ __forceinline__ void products(
 // partial[row][head][split]: `head_dim` sums; states the same with the largest score and the sum of weights.
 extern "C" __global__ void __launch_bounds__(THREADS) attend(
     const float* queries, const Stored* key_cache, const Stored* value_cache, const int* positions,
-    const int* table_starts, const int* tables, float* partial, float2* states, int heads, int kv_heads, int head_dim,
-    int block_tokens, int window, float scale
+    const int* table_starts, const int* tables, const float* sinks, float* partial, float2* states, float* output,
+    int heads, int kv_heads, int head_dim, int block_tokens, int window, float scale
 ) {
     __shared__ __align__(16) float staged[HEADS][MOST_COMPONENTS];
     __shared__ __align__(16) float weights[THREADS][HEADS];
@@ -217,6 +218,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) attend(
             }
         }
         __syncthreads();
+    }
+    if (splits == 1) {
+        for (int i = thread; i < count * head_dim; i += THREADS) {
+            int head = i / head_dim;
+            float sink = sinks ? sinks[first_head + head] : NEGATIVE_INFINITY;
+            float largest = fmaxf(sink, maxima[head]), factor = expf(maxima[head] - largest);
+            float total = fmaf(totals[head], factor, sinks ? expf(sink - largest) : 0.0f);
+            output[((u64)row * heads + first_head) * head_dim + i] = staged[head][i % head_dim] * factor / total;
+        }
+        return;
     }
     for (int i = thread; i < count * head_dim; i += THREADS) {
         u64 place = ((u64)row * heads + first_head + i / head_dim) * splits + split;

@@ -33,6 +33,14 @@ __device__ __forceinline__ u32 to_bfloats(float low, float high) {
     return bits;
 }
 
+// Products of two pairs of bf16.
+__device__ __forceinline__ u32 multiply_bfloats(u32 left, u32 right) {
+    u32 product;
+    // A product of bf16 is there from sm_90 on, a product and a sum before; minus zero changes no sum.
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(left), "r"(right), "r"(0x80008000u));
+    return product;
+}
+
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2) {
@@ -47,4 +55,16 @@ __device__ __forceinline__ float warp_max(float value) {
         value = fmaxf(value, __shfl_xor_sync(FULL_MASK, value, distance));
     }
     return value;
+}
+
+// silu(gate) · up
+__device__ __forceinline__ float silu(float gate, float up) {
+    return gate / (1.0f + expf(-gate)) * up;
+}
+
+// gpt-oss: with gate at most `limit` and up within ±limit, gate · sigmoid(alpha · gate) · (up + 1)
+__device__ __forceinline__ float clamped_swiglu(float gate, float up, float alpha, float limit) {
+    gate = fminf(gate, limit);
+    up = fminf(fmaxf(up, -limit), limit);
+    return gate / (1.0f + expf(-alpha * gate)) * (up + 1.0f);
 }

@@ -24,21 +24,24 @@ rms_norm(const float* input, const float* weight, const int* selected, float* ou
     }
 }
 
-// gate = silu(gate) · up
-extern "C" __global__ void silu_mul(float* gate, const float* up, u64 length) {
+// gate = silu(gate) · up, or gpt-oss's activation where `limit` is above 0.
+extern "C" __global__ void activate(float* gate, const float* up, float alpha, float limit, u64 length) {
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < length) {
-        float value = gate[i];
-        gate[i] = value / (1.0f + expf(-value)) * up[i];
+        gate[i] = limit > 0.0f ? clamped_swiglu(gate[i], up[i], alpha, limit) : silu(gate[i], up[i]);
     }
 }
 
-// gpt-oss: with gate at most `limit` and up within ±limit, gate = gate · sigmoid(alpha · gate) · (up + 1)
-extern "C" __global__ void clamped_swiglu(float* gate, const float* up, float alpha, float limit, u64 length) {
+// Rows of `columns` values as bf16, each filled up with zeros to `padded` values; a thread takes two.
+extern "C" __global__ void round_rows(const float* input, u32* output, int columns, int padded, u64 rows) {
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < length) {
-        float value = fminf(gate[i], limit);
-        float raised = fminf(fmaxf(up[i], -limit), limit);
-        gate[i] = value / (1.0f + expf(-alpha * value)) * (raised + 1.0f);
+    int half = padded / 2;
+    if (i >= rows * half) {
+        return;
     }
+    u64 row = i / half;
+    int column = i % half * 2;
+    const float* source = input + row * columns + column;
+    float low = column < columns ? source[0] : 0.0f, high = column + 1 < columns ? source[1] : 0.0f;
+    output[i] = to_bfloats(low, high);
 }

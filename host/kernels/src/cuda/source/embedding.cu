@@ -5,7 +5,7 @@ extern "C" __global__ void embed(
     Weights weights = {codes, scales, blocks};
     for (int block = threadIdx.x; block < blocks; block += blockDim.x) {
         float values[BLOCK];
-        decode(weights, tokens[blockIdx.x], block, values);
+        expand(fetch(weights, tokens[blockIdx.x], block), values);
 #pragma unroll
         for (int i = 0; i < BLOCK; i++) {
             int column = block * BLOCK + i;

@@ -42,40 +42,18 @@ __device__ __forceinline__ void multiply_add(float* sums, const u32* left, const
                  : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
 }
 
-// 32 values as 16 pairs of bf16; zeros beyond the end.
-__device__ __forceinline__ void fetch_weights(Weights weights, u64 row, int block, bool exists, u32* pairs) {
-    float values[BLOCK];
-    if (exists && block < weights.blocks) {
-        decode(weights, row, block, values);
-    } else {
-#pragma unroll
-        for (int i = 0; i < BLOCK; i++) {
-            values[i] = 0.0f;
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < BLOCK / 2; i++) {
-        pairs[i] = to_bfloats(values[2 * i], values[2 * i + 1]);
-    }
+__device__ __forceinline__ void copy_later(u16* target, const u16* source, bool exists) {
+    u32 address = (u32)__cvta_generic_to_shared(target);
+    // What does not exist is filled with zeros.
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(address), "l"(source), "r"(exists ? 16 : 0));
 }
 
-__device__ __forceinline__ void fetch_input(const float* row, int column, int columns, u32* pairs) {
-    if (row && column + BLOCK <= columns && columns % 4 == 0) {
-#pragma unroll
-        for (int i = 0; i < BLOCK / 4; i++) {
-            float4 four = *(const float4*)(row + column + 4 * i);
-            pairs[2 * i] = to_bfloats(four.x, four.y);
-            pairs[2 * i + 1] = to_bfloats(four.z, four.w);
-        }
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < BLOCK / 2; i++) {
-        int place = column + 2 * i;
-        float low = row && place < columns ? row[place] : 0.0f;
-        float high = row && place + 1 < columns ? row[place + 1] : 0.0f;
-        pairs[i] = to_bfloats(low, high);
-    }
+__device__ __forceinline__ void end_of_copies() {
+    asm volatile("cp.async.commit_group;");
+}
+
+__device__ __forceinline__ void wait_for_copies() {
+    asm volatile("cp.async.wait_group 0;");
 }
 
 __device__ __forceinline__ void store_pairs(u16* place, const u32* pairs) {
@@ -85,13 +63,14 @@ __device__ __forceinline__ void store_pairs(u16* place, const u32* pairs) {
     }
 }
 
-// A block of threads multiplies HEIGHT rows by WIDTH outputs; each of its four warps half of both. While a step of DEPTH
-// columns is multiplied, the next is fetched into registers.
+// A block of threads multiplies HEIGHT rows by WIDTH outputs; each of its four warps half of both. The input is bf16
+// already, its rows filled up to whole blocks. While a step of DEPTH columns is multiplied, the next is on its way: the
+// input's into the other half of `left`, the weights' into registers.
 extern "C" __global__ void __launch_bounds__(THREADS) matmul_bf16(
-    const u8* codes, const u8* scales, const float* input, const float* bias, float* output, const int* tiles,
+    const u8* codes, const u8* scales, const u16* input, const float* bias, float* output, const int* tiles,
     const int* order, int blocks, int columns, int outputs, int rows, int share, int accumulate
 ) {
-    __shared__ __align__(16) u16 left[HEIGHT][STRIDE];
+    __shared__ __align__(16) u16 left[2][HEIGHT][STRIDE];
     __shared__ __align__(16) u16 right[WIDTH][STRIDE];
     Tile tile = tile_of(tiles, rows, HEIGHT);
     if (tile.count <= 0) {
@@ -100,39 +79,68 @@ extern "C" __global__ void __launch_bounds__(THREADS) matmul_bf16(
     Weights weights = {codes, scales, blocks};
     int thread = threadIdx.x, lane = thread % WARP, warp = thread / WARP;
     int first_output = blockIdx.x * WIDTH;
-    u64 weight_row = (u64)tile.expert * outputs + first_output;
+    u64 weight_row = (u64)tile.expert * outputs;
 
-    // Of the activations a thread fetches 32 columns of a row, of the weights 64 columns.
-    int own_row = thread / 2, own_half = thread % 2;
-    const float* source = nullptr;
-    if (own_row < tile.count) {
-        source = input + (u64)(row_of(order, tile.start + own_row) / share) * columns;
+    // Eight threads copy the 128 bytes of a row, every 16th row each.
+    const u16* sources[HEIGHT / 16];
+    int copy_row = thread / 8, copy_column = thread % 8 * 8;
+#pragma unroll
+    for (int i = 0; i < HEIGHT / 16; i++) {
+        int place = copy_row + 16 * i;
+        sources[i] = place < tile.count
+            ? input + (u64)(row_of(order, tile.start + place) / share) * blocks * BLOCK
+            : nullptr;
     }
-    bool has_output = first_output + thread < outputs;
+    auto copy_input = [&](int step) {
+        int column = step * DEPTH + copy_column;
+#pragma unroll
+        for (int i = 0; i < HEIGHT / 16; i++) {
+            bool exists = sources[i] && column < blocks * BLOCK;
+            copy_later(&left[step % 2][copy_row + 16 * i][copy_column], exists ? sources[i] + column : input, exists);
+        }
+        end_of_copies();
+    };
+    // Two threads fetch two rows of weights, a block of each.
+    int own_half = thread % 2;
+    Packed packed[2];
+    bool has_block[2];
+    auto fetch_weights = [&](int step) {
+        int block = 2 * step + own_half;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int place = first_output + thread / 2 + HEIGHT * i;
+            has_block[i] = place < outputs && block < blocks;
+            if (has_block[i]) {
+                packed[i] = fetch(weights, weight_row + place, block);
+            }
+        }
+    };
 
     float sums[2][8][4] = {};
-    u32 next_left[16], next_right[2][16];
-    fetch_input(source, own_half * BLOCK, columns, next_left);
-    fetch_weights(weights, weight_row + thread, 0, has_output, next_right[0]);
-    fetch_weights(weights, weight_row + thread, 1, has_output, next_right[1]);
     int steps = (blocks + 1) / 2, warp_row = warp / 2 * 32, warp_output = warp % 2 * 64;
+    copy_input(0);
+    fetch_weights(0);
     for (int step = 0; step < steps; step++) {
-        store_pairs(&left[own_row][own_half * BLOCK], next_left);
-        store_pairs(&right[thread][0], next_right[0]);
-        store_pairs(&right[thread][BLOCK], next_right[1]);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            u32 pairs[BLOCK / 2] = {};
+            if (has_block[i]) {
+                expand_to_pairs(packed[i], pairs);
+            }
+            store_pairs(&right[thread / 2 + HEIGHT * i][own_half * BLOCK], pairs);
+        }
+        wait_for_copies();
         __syncthreads();
         if (step + 1 < steps) {
-            int block = 2 * (step + 1);
-            fetch_input(source, (block + own_half) * BLOCK, columns, next_left);
-            fetch_weights(weights, weight_row + thread, block, has_output, next_right[0]);
-            fetch_weights(weights, weight_row + thread, block + 1, has_output, next_right[1]);
+            copy_input(step + 1);
+            fetch_weights(step + 1);
         }
 #pragma unroll
         for (int depth = 0; depth < DEPTH; depth += 16) {
             u32 rows_left[2][4], outputs_right[4][4];
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                load_matrices(rows_left[i], &left[warp_row + 16 * i + lane % 16][depth + lane / 16 * 8]);
+                load_matrices(rows_left[i], &left[step % 2][warp_row + 16 * i + lane % 16][depth + lane / 16 * 8]);
             }
 #pragma unroll
             for (int i = 0; i < 4; i++) {
@@ -199,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) matmul_f32(
         if (thread < EXACT_WIDTH) {
             float values[BLOCK];
             u64 weight_row = (u64)tile.expert * outputs + min(first_output + thread, outputs - 1);
-            decode(weights, weight_row, block, values);
+            expand(fetch(weights, weight_row, block), values);
 #pragma unroll
             for (int i = 0; i < BLOCK; i++) {
                 right[i][thread] = values[i];

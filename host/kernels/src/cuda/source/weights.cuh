@@ -28,42 +28,84 @@ __device__ __forceinline__ uint4 load_words(const u8* bytes) {
     return __ldg((const uint4*)bytes);
 }
 
+__device__ __forceinline__ void unpack_words(uint4 words, u32* target) {
+    target[0] = words.x;
+    target[1] = words.y;
+    target[2] = words.z;
+    target[3] = words.w;
+}
+
 __device__ __forceinline__ void from_halves(u32 bits, float& low, float& high) {
     low = from_half((u16)bits);
     high = from_half((u16)(bits >> 16));
 }
 
+// Each format has a `Packed` block as it comes from memory, `fetch`, and `expand` to 32 floats.
+
 #if FORMAT == F32
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
+struct Packed {
+    float4 fours[BLOCK / 4];
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
     const float4* source = (const float4*)weights.codes + (row * weights.blocks + block) * (BLOCK / 4);
+    Packed packed;
 #pragma unroll
     for (int i = 0; i < BLOCK / 4; i++) {
-        float4 four = __ldg(source + i);
-        values[4 * i] = four.x;
-        values[4 * i + 1] = four.y;
-        values[4 * i + 2] = four.z;
-        values[4 * i + 3] = four.w;
+        packed.fours[i] = __ldg(source + i);
+    }
+    return packed;
+}
+
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
+#pragma unroll
+    for (int i = 0; i < BLOCK / 4; i++) {
+        values[4 * i] = packed.fours[i].x;
+        values[4 * i + 1] = packed.fours[i].y;
+        values[4 * i + 2] = packed.fours[i].z;
+        values[4 * i + 3] = packed.fours[i].w;
     }
 }
 #elif FORMAT == F16 || FORMAT == BF16
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
+struct Packed {
+    u32 words[BLOCK / 2];
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
     const u8* source = weights.codes + (row * weights.blocks + block) * (BLOCK * 2);
+    Packed packed;
 #pragma unroll
     for (int i = 0; i < BLOCK / 8; i++) {
-        uint4 words = load_words(source + 16 * i);
-        u32 word[4] = {words.x, words.y, words.z, words.w};
+        unpack_words(load_words(source + 16 * i), packed.words + 4 * i);
+    }
+    return packed;
+}
+
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
+    for (int i = 0; i < BLOCK / 2; i++) {
 #if FORMAT == F16
-            from_halves(word[j], values[8 * i + 2 * j], values[8 * i + 2 * j + 1]);
+        from_halves(packed.words[i], values[2 * i], values[2 * i + 1]);
 #else
-            values[8 * i + 2 * j] = __uint_as_float(word[j] << 16);
-            values[8 * i + 2 * j + 1] = __uint_as_float(word[j] & 0xffff0000u);
+        values[2 * i] = __uint_as_float(packed.words[i] << 16);
+        values[2 * i + 1] = __uint_as_float(packed.words[i] & 0xffff0000u);
 #endif
-        }
     }
 }
 #elif FORMAT == MXFP4
+struct Packed {
+    u32 words[4];
+    int exponent;
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
+    u64 index = row * weights.blocks + block;
+    Packed packed;
+    unpack_words(load_words(weights.codes + index * 16), packed.words);
+    packed.exponent = __ldg(weights.scales + index);
+    return packed;
+}
+
 // An E2M1 code shifted into a half's exponent and first fraction bit is the value times 2^-14, the subnormal included.
 __device__ __forceinline__ void from_codes(u32 codes, float factor, float& low, float& high) {
     from_halves((codes & 0x00070007u) << 9 | (codes & 0x00080008u) << 12, low, high);
@@ -71,78 +113,94 @@ __device__ __forceinline__ void from_codes(u32 codes, float factor, float& low, 
     high *= factor;
 }
 
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
-    u64 index = row * weights.blocks + block;
-    uint4 words = load_words(weights.codes + index * 16);
-    // 2^(exponent - 127) · 2^14. What f32 has no power of two for is multiplied a second time.
-    int exponent = __ldg(weights.scales + index), capped = min(exponent, 240);
-    float factor = __uint_as_float((u32)(capped + 14) << 23);
-    u32 word[4] = {words.x, words.y, words.z, words.w};
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
+    // 2^(exponent - 127) · 2^14; the host sends no scale above 2^64.
+    float factor = __uint_as_float((u32)(packed.exponent + 14) << 23);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        from_codes(word[i], factor, values[4 * i], values[4 * i + 2]);
-        from_codes(word[i] >> 4, factor, values[4 * i + 16], values[4 * i + 18]);
-        from_codes(word[i] >> 8, factor, values[4 * i + 1], values[4 * i + 3]);
-        from_codes(word[i] >> 12, factor, values[4 * i + 17], values[4 * i + 19]);
-    }
-    if (exponent != capped) {
-#pragma unroll
-        for (int i = 0; i < BLOCK; i++) {
-            values[i] *= (float)(1 << (exponent - capped));
-        }
+        u32 word = packed.words[i];
+        from_codes(word, factor, values[4 * i], values[4 * i + 2]);
+        from_codes(word >> 4, factor, values[4 * i + 16], values[4 * i + 18]);
+        from_codes(word >> 8, factor, values[4 * i + 1], values[4 * i + 3]);
+        from_codes(word >> 12, factor, values[4 * i + 17], values[4 * i + 19]);
     }
 }
 #elif FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q5_0 || FORMAT == Q5_1
-// The fifth bits of Q5 lie behind the 16 bytes of nibbles; Q*_1 has the minimum behind the scale.
+// Beside the codes: the scale, in Q*_1 the minimum, and in Q5 the fifth bits.
 #define FIFTH (FORMAT == Q5_0 || FORMAT == Q5_1)
 #define MINIMUM (FORMAT == Q4_1 || FORMAT == Q5_1)
 
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
+struct Packed {
+    u32 words[4];
+    u32 fifth;
+    u16 scale;
+    u16 minimum;
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
     u64 index = row * weights.blocks + block;
-    uint4 words = load_words(weights.codes + index * 16);
-    u32 word[4] = {words.x, words.y, words.z, words.w};
-    const u8* beside = weights.scales + index * ((MINIMUM ? 4 : 2) + (FIFTH ? 4 : 0));
-    float scale = from_half(__ldg((const u16*)beside));
-#if MINIMUM
-    float offset = from_half(__ldg((const u16*)beside + 1));
-#else
-    float offset = scale * (FIFTH ? -16.0f : -8.0f);
-#endif
-#if FIFTH
-    const u16* high = (const u16*)(beside + (MINIMUM ? 4 : 2));
-    u32 fifth = __ldg(high) | (u32)__ldg(high + 1) << 16;
-#endif
+    Packed packed;
+    unpack_words(load_words(weights.codes + index * 16), packed.words);
+    const u16* beside = (const u16*)(weights.scales + index * ((MINIMUM ? 4 : 2) + (FIFTH ? 4 : 0)));
+    packed.scale = __ldg(beside);
+    packed.minimum = MINIMUM ? __ldg(beside + 1) : 0;
+    const u16* high = beside + (MINIMUM ? 2 : 1);
+    packed.fifth = FIFTH ? __ldg(high) | (u32)__ldg(high + 1) << 16 : 0;
+    return packed;
+}
+
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
+    float scale = from_half(packed.scale);
+    float offset = MINIMUM ? from_half(packed.minimum) : scale * (FIFTH ? -16.0f : -8.0f);
 #pragma unroll
     for (int i = 0; i < BLOCK; i++) {
         // Value i lies in the low half of byte i, value i + 16 in its high half.
         int byte = i % 16;
-        u32 code = word[byte / 4] >> (byte % 4 * 8 + i / 16 * 4) & 15;
-#if FIFTH
-        code |= (fifth >> i & 1) << 4;
-#endif
+        u32 code = packed.words[byte / 4] >> (byte % 4 * 8 + i / 16 * 4) & 15;
+        if (FIFTH) {
+            code |= (packed.fifth >> i & 1) << 4;
+        }
         // A number of few bits in the fraction of 2^23 is 2^23 more than itself.
-        float number = __uint_as_float(0x4b000000u | code) - 8388608.0f;
-        values[i] = fmaf(scale, number, offset);
+        values[i] = fmaf(scale, __uint_as_float(0x4b000000u | code) - 8388608.0f, offset);
     }
 }
 #elif FORMAT == Q8_0
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
+struct Packed {
+    u32 words[8];
+    u16 scale;
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
     u64 index = row * weights.blocks + block;
-    float scale = from_half(__ldg((const u16*)weights.scales + index));
+    Packed packed;
+    unpack_words(load_words(weights.codes + index * BLOCK), packed.words);
+    unpack_words(load_words(weights.codes + index * BLOCK + 16), packed.words + 4);
+    packed.scale = __ldg((const u16*)weights.scales + index);
+    return packed;
+}
+
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
+    float scale = from_half(packed.scale);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint4 words = load_words(weights.codes + index * BLOCK + 16 * i);
-        u32 word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-        for (int j = 0; j < 16; j++) {
-            u32 code = (word[j / 4] ^ 0x80808080u) >> (j % 4 * 8) & 255;
-            values[16 * i + j] = scale * (__uint_as_float(0x4b000000u | code) - 8388736.0f);
-        }
+    for (int i = 0; i < BLOCK; i++) {
+        u32 code = (packed.words[i / 4] ^ 0x80808080u) >> (i % 4 * 8) & 255;
+        values[i] = scale * (__uint_as_float(0x4b000000u | code) - 8388736.0f);
     }
 }
 #else
-// K formats: superblocks of 256 values in ggml's form, of which this is the eighth `block % 8`.
+// K formats: superblocks of 256 values in ggml's form, of which a block is an eighth. They are read as they are expanded.
 #define SUPERBLOCK 8
+#define SUPERBLOCK_BYTES (FORMAT == Q4_K ? 144 : FORMAT == Q5_K ? 176 : 210)
+
+struct Packed {
+    const u8* source;
+    int group;
+};
+
+__device__ __forceinline__ Packed fetch(Weights weights, u64 row, int block) {
+    u64 superblock = (row * weights.blocks + block) / SUPERBLOCK;
+    return {weights.codes + superblock * SUPERBLOCK_BYTES, block % SUPERBLOCK};
+}
 
 __device__ __forceinline__ void six_bits(const u8* scales, int group, float& scale, float& minimum) {
     if (group < 4) {
@@ -154,10 +212,10 @@ __device__ __forceinline__ void six_bits(const u8* scales, int group, float& sca
     }
 }
 
-__device__ __forceinline__ void decode(Weights weights, u64 row, int block, float* values) {
-    int group = block % SUPERBLOCK;
+__device__ __forceinline__ void expand(const Packed& packed, float* values) {
+    const u8* source = packed.source;
+    int group = packed.group;
 #if FORMAT == Q6_K
-    const u8* source = weights.codes + (row * weights.blocks + block) / SUPERBLOCK * 210;
     float scale = from_half(*(const u16*)(source + 208));
     // Groups of 32 share 64 bytes of low halves and 32 bytes of high pairs with the others of their 128 values.
     int half = group / 4, part = group % 4;
@@ -170,7 +228,6 @@ __device__ __forceinline__ void decode(Weights weights, u64 row, int block, floa
         values[i] = scale * scales[i / 16] * (code - 32);
     }
 #else
-    const u8* source = weights.codes + (row * weights.blocks + block) / SUPERBLOCK * (FORMAT == Q4_K ? 144 : 176);
     float scale, minimum;
     six_bits(source + 4, group, scale, minimum);
     scale *= from_half(*(const u16*)source);
@@ -187,3 +244,34 @@ __device__ __forceinline__ void decode(Weights weights, u64 row, int block, floa
 #endif
 }
 #endif
+
+// The same as 16 pairs of bf16, rounded to nearest even where the format has more bits.
+__device__ __forceinline__ void expand_to_pairs(const Packed& packed, u32* pairs) {
+#if FORMAT == BF16
+#pragma unroll
+    for (int i = 0; i < BLOCK / 2; i++) {
+        pairs[i] = packed.words[i];
+    }
+#elif FORMAT == MXFP4
+    // A code in the exponent and first fraction bit of bf16 is the value times 2^-126.
+    // No factor of bf16 is as large, so there are two: 2^63, and the rest of 2^(exponent - 127) · 2^126.
+    u32 factor = (u32)(packed.exponent + 63) << 7;
+    factor |= factor << 16;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        // Two bytes, each in a half of the word.
+        u32 bytes = __byte_perm(packed.words[i / 2], 0, i % 2 ? 0x4342 : 0x4140);
+        u32 low = (bytes & 0x00070007u) << 6 | (bytes & 0x00080008u) << 12;
+        u32 high = (bytes & 0x00700070u) << 2 | (bytes & 0x00800080u) << 8;
+        pairs[i] = multiply_bfloats(multiply_bfloats(low, 0x5f005f00u), factor);
+        pairs[i + 8] = multiply_bfloats(multiply_bfloats(high, 0x5f005f00u), factor);
+    }
+#else
+    float values[BLOCK];
+    expand(packed, values);
+#pragma unroll
+    for (int i = 0; i < BLOCK / 2; i++) {
+        pairs[i] = to_bfloats(values[2 * i], values[2 * i + 1]);
+    }
+#endif
+}
