@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use espalier_components::{ComponentError, Host, HostConfig, Limit, Limits, RequestRouter, RouteRequest};
 
-use crate::guests::{host, router, variant};
+use crate::guests::{configured, host, router, variant};
 
 fn ask(router: &RequestRouter, behaviour: &str) -> Result<usize, ComponentError> {
-    let request =
-        RouteRequest { model: behaviour.to_owned(), prompt_tokens: 1, max_tokens: 1, streaming: false };
-    router.route(&request, &[variant("original"), variant("small")])
+    let request = RouteRequest { model: behaviour.to_owned(), ..RouteRequest::default() };
+    router.route(&request, &[variant("original"), variant("small")]).map(|choice| choice.order[0])
 }
 
 fn limit(router: &RequestRouter, behaviour: &str) -> Limit {
@@ -45,15 +44,38 @@ fn every_misbehaviour_ends_and_the_next_request_is_answered() {
 fn an_answer_that_names_no_variant_is_refused() {
     let host = host();
     let router = router(&host, "fixture-hostile-router");
-    assert_eq!(
-        ask(&router, "wrong-index").unwrap_err().to_string(),
-        "fixture-hostile-router@0.1.0 answered \"route\" with the index 4294967295, expected one below the number of \
-         variants, 2"
-    );
+    for (behaviour, found, expected) in [
+        ("wrong-index", "the index 4294967295", "one below the number of variants, 2"),
+        ("wrong-fallback", "the index 2", "one below the number of variants, 2"),
+        ("twice", "the index 1 twice", "each variant at most once"),
+        ("nobody", "an order of 0 variants", "from 1 to 2"),
+        ("wrong-shadow", "the shadow 9", "one below the number of variants, 2"),
+        ("wrong-share", "the share NaN", "one from 0 to 1"),
+    ] {
+        let sentence =
+            format!("fixture-hostile-router@0.1.0 answered \"route\" with {found}, expected {expected}");
+        assert_eq!(ask(&router, behaviour).unwrap_err().to_string(), sentence);
+    }
+    assert!(matches!(limit(&router, "endless-order"), Limit::CrossingBytes(_)));
     assert_eq!(
         ask(&router, "refuse").unwrap_err().to_string(),
         "fixture-hostile-router@0.1.0 refused \"route\": nothing fits"
     );
+}
+
+#[test]
+fn a_router_that_fails_over_its_configuration_never_begins() {
+    let host = host();
+    let error = |setting| configured(&host, "fixture-hostile-router", &[("configure", setting)]).unwrap_err();
+    assert_eq!(
+        error("refuse").to_string(),
+        "fixture-hostile-router@0.1.0 refused \"configure\": nothing fits"
+    );
+    assert!(matches!(error("trap"), ComponentError::Trap { call: "configure", .. }));
+    assert!(matches!(
+        error("loop"),
+        ComponentError::Limit { call: "configure", limit: Limit::GuestTime(_), .. }
+    ));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod activation_norm;
 mod agreement;
 mod answer_metrics;
+mod canaries;
 mod deployments;
 mod guests;
 mod hostile_metrics;
@@ -13,5 +14,6 @@ mod least_busy;
 mod perplexity;
 mod random;
 mod restarts;
+mod routers;
 mod scripted_model;
 mod worlds;

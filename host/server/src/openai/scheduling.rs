@@ -37,6 +37,18 @@ impl Scheduling {
         Ok(Self { priority, user, cache_salt: cache_salt.map(Into::into) })
     }
 
+    /// Whose request it is.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Behind every other request, and in nobody's share.
+    #[must_use]
+    pub fn of_a_copy(&self) -> Self {
+        Self { priority: i64::MAX, user: Some("(copies)".into()), cache_salt: self.cache_salt.clone() }
+    }
+
     /// The request, served as this says.
     #[must_use]
     pub fn apply(&self, request: GenerateRequest) -> GenerateRequest {
