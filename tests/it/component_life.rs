@@ -29,6 +29,44 @@ fn answering(host: &RunningHost) -> String {
 }
 
 #[test]
+fn a_folder_is_watched_and_what_is_broken_in_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = folder.path().join("components");
+    fs::create_dir(&watched).unwrap();
+    let model = synthetic::model(folder.path(), 1);
+    let models = [format!("{}={}", synthetic::NAME, model.display())];
+    let arguments = ["--watch-components", watched.to_str().unwrap()];
+    let mut host = RunningHost::start_with(folder.path(), &models, &arguments);
+    let active = |host: &RunningHost, guest: &str| {
+        let listed = host.command(&["component", "list"]);
+        listed.lines().any(|line| line.starts_with("router") && line.contains(guest))
+    };
+    put("least-busy", &watched);
+    eventually(&host, "the activation", || active(&host, "least-busy@0.1.0"));
+    fs::write(watched.join("broken.wasm"), "no component").unwrap();
+    eventually(&host, "the refusal", || {
+        host.log()
+            .lines()
+            .any(|line| line.contains("broken.wasm") && line.contains("is not a WebAssembly component"))
+    });
+    assert!(active(&host, "least-busy@0.1.0"));
+    put("fallback-chain", &watched);
+    eventually(&host, "the replacement", || active(&host, "fallback-chain@0.1.0"));
+    host.is_healthy();
+    let missing = folder.path().join("missing");
+    let output = program::run(&[
+        "serve",
+        "--watch-components",
+        missing.to_str().unwrap(),
+        "--state-dir",
+        folder.path().join("other").to_str().unwrap(),
+    ]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("--watch-components") && message.contains("missing"), "{message}");
+}
+
+#[test]
 fn a_canary_is_tried_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let model = synthetic::model(folder.path(), 1);

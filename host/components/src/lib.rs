@@ -43,8 +43,8 @@ pub use calls::{Call, CallObserver};
 pub use component::{Component, LoadTime, ScoredUnit};
 pub use configuration::Configuration;
 pub use deployments::{
-    Activation, CallShare, Canary, ComponentRecord, Deployed, Deployments, Place, Slot,
-    SlotStatus,
+    Activation, CallShare, Canary, ComponentFolder, ComponentRecord, Deployed, Deployments, Place, Slot,
+    SlotStatus, Taken,
 };
 pub use error::{ComponentError, Limit};
 pub use host::Host;

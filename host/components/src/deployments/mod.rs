@@ -7,6 +7,7 @@
 
 mod activations;
 mod canary;
+mod folder;
 mod records;
 mod share;
 mod slot;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use self::activations::Wanted;
 pub use self::activations::{Activation, Canary};
+pub use self::folder::{ComponentFolder, Taken};
 pub use self::records::{ComponentRecord, Place};
 pub use self::share::CallShare;
 use self::share::Dealer;

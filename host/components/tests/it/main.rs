@@ -16,4 +16,5 @@ mod random;
 mod restarts;
 mod routers;
 mod scripted_model;
+mod watched_folder;
 mod worlds;
