@@ -306,6 +306,8 @@ pub enum Limit {
     GeneratedTokens(u64),
     /// It wrote more notes for the report than this.
     Notes(usize),
+    /// More of its calls than this would run at once.
+    ConcurrentCalls(usize),
     /// A list or string from it is larger than this many bytes.
     CrossingBytes(usize),
 }
@@ -326,6 +328,7 @@ impl Limit {
             Self::Sessions(_) => "sessions",
             Self::GeneratedTokens(_) => "generated_tokens",
             Self::Notes(_) => "notes",
+            Self::ConcurrentCalls(_) => "concurrent_calls",
             Self::CrossingBytes(_) => "crossing_bytes",
         }
     }
@@ -356,6 +359,7 @@ impl fmt::Display for Limit {
                 write!(f, "its sessions were to generate more than {limit} tokens in one call")
             }
             Self::Notes(limit) => write!(f, "it wrote more than {limit} notes for the report"),
+            Self::ConcurrentCalls(limit) => write!(f, "{limit} of its calls run already"),
             Self::CrossingBytes(limit) => write!(f, "it passed more than {limit} bytes to the host at once"),
         }
     }

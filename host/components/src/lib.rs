@@ -16,6 +16,7 @@
 mod bindings;
 
 mod account;
+mod allowance;
 mod artefacts;
 mod calls;
 mod component;

@@ -11,6 +11,7 @@ mod hostile_metrics;
 mod hostile_policies;
 mod hostile_routers;
 mod least_busy;
+mod logged_lines;
 mod perplexity;
 mod random;
 mod restarts;
