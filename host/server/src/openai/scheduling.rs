@@ -82,6 +82,14 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_goes_last_and_shares_prefixes_as_its_request_does() {
+        let said = parse(json!({"priority": -3, "user": "me", "cache_salt": "s"})).unwrap();
+        let copy = said.of_a_copy();
+        assert_eq!((copy.priority, &copy.cache_salt), (i64::MAX, &said.cache_salt));
+        assert_ne!(copy.user, said.user);
+    }
+
+    #[test]
     fn wrong_values_are_refused_by_name() {
         for (field, value) in [
             ("priority", json!(1.5)),

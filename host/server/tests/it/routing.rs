@@ -149,6 +149,19 @@ fn the_next_variant_answers_where_one_is_full() {
     });
 }
 
+#[test]
+fn the_next_variant_answers_where_one_drains() {
+    let host = configured(Setup::default(), "fallback-chain", &json!({"order": "original, small"}));
+    // As a variant does that is being replaced, for as long as somebody still finds it.
+    host.application.registry().variant("tiny", "original").unwrap().engine().drain();
+    for done in 1..=5 {
+        assert_eq!(variant_for(&host, &json!({})), "small");
+        assert_eq!(routed(&host, "tiny", "small", "fallback"), f64::from(done));
+    }
+    host.complete("tiny@original").is_refused(503, None, "unavailable");
+    assert_eq!(routed(&host, "tiny", "original", "router"), 0.0);
+}
+
 fn shadowed(host: &Host, outcome: &str) -> f64 {
     host.series(&format!(
         r#"espalier_shadow_requests_total{{model="tiny",outcome="{outcome}",variant="small"}}"#
