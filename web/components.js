@@ -46,21 +46,27 @@ export async function show(admin) {
 
 const slotTable = (slots) => table([
   { title: "Slot", of: (s) => element("b", {}, s.slot) },
-  { title: "Active", of: (s) => [element("code", {}, s.component), s.problem ? element("small", { class: "error" }, s.problem) : null] },
+  { title: "Active", of: (s) => [element("code", {}, s.component), settings(s), s.problem ? element("small", { class: "error" }, s.problem) : null] },
+  { title: "Canary", of: (s) => s.canary ? [element("code", {}, s.canary.component), element("small", {}, `${(100 * s.canary.weight).toFixed(1)} % of the calls`), settings(s.canary), s.canary_problem ? element("small", { class: "error" }, s.canary_problem) : null] : null },
   { title: "Revision", number: true, of: (s) => s.revision },
   { title: "Since", number: true, of: (s) => time(s.activated * 1000) },
-  { title: "", of: (s) => element("div", { class: "actions" }, element("button", { class: "quiet small", disabled: s.history.every((h) => h.digest === s.digest), onclick: () => change("rollback", { slot: s.slot, expected_revision: s.revision }) }, "Roll back")) },
+  { title: "", of: (s) => element("div", { class: "actions" },
+    s.canary ? element("button", { class: "quiet small", onclick: () => change("promote", { slot: s.slot, expected_revision: s.revision }) }, "Promote") : null,
+    element("button", { class: "quiet small", disabled: !s.canary && s.history.every((h) => h.digest === s.digest && told(h) === told(s)), onclick: () => change("rollback", { slot: s.slot, expected_revision: s.revision }) }, "Roll back")) },
 ], slots);
+
+const told = ({ configuration }) => Object.entries(configuration ?? {}).map(([key, value]) => `${key}=${value}`).join("; ");
+const settings = (placed) => told(placed) ? element("small", {}, told(placed)) : null;
 
 const componentTable = (components, slots) => table([
   { title: "Component", of: (c) => [element("b", {}, c.name), " ", chip(c.version), element("small", {}, c.summary)] },
   { title: "World", of: (c) => c.world },
   { title: "Size", number: true, of: (c) => bytes(c.size) },
   { title: "Digest", of: (c) => element("code", { title: c.digest }, c.digest.slice(0, 12)) },
-  { title: "Active in", of: (c) => c.active_in.map((slot) => chip(slot, "strong")) },
+  { title: "Active in", of: (c) => c.places.map((place) => chip(place.canary ? `${place.slot} (canary)` : place.slot, "strong")) },
   { title: "", of: (c) => element("div", { class: "actions" },
     c.active_in.length ? null : element("button", { class: "quiet small", onclick: () => activate(c, slots) }, "Activate"),
-    c.active_in.length ? null : element("button", { class: "quiet small", onclick: () => discard(c) }, "Remove")) },
+    c.places.length ? null : element("button", { class: "quiet small", onclick: () => discard(c) }, "Remove")) },
 ], components);
 
 const PREFIX = { "request-router": "router", "scoring-policy": "scoring/", "evaluation-metric": "metric/" };

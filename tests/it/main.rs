@@ -11,6 +11,7 @@ mod answer_metrics;
 mod bad_requests;
 mod broken_models;
 mod command_line;
+mod component_life;
 mod hostile_components;
 mod http;
 mod live_pruning;

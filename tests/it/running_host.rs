@@ -25,12 +25,17 @@ pub(crate) struct RunningHost {
 impl RunningHost {
     /// Serves models (`NAME=PATH` or `NAME@VARIANT=PATH`) with its state and log in `folder`.
     pub(crate) fn start(folder: &Path, models: &[String]) -> Self {
+        Self::start_with(folder, models, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(folder: &Path, models: &[String], arguments: &[&str]) -> Self {
         let log = folder.join("host.log");
         let output = File::create(&log).unwrap();
         let (public, admin) = free_addresses();
         let mut command = Command::new(program::espalier());
         command.args(["serve", "--listen", &public, "--admin-listen", &admin, "--state-dir"]);
-        command.arg(folder.join("state"));
+        command.arg(folder.join("state")).args(arguments);
         for model in models {
             command.args(["--model", model]);
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use espalier_state::Digest;
 
+use crate::allowance::Allowance;
 use crate::bindings::{metric, routing, scoring};
 use crate::context::Context;
 use crate::host::{Host, engine_error};
@@ -25,6 +26,7 @@ struct Inner {
     identity: Identity,
     label: Arc<str>,
     limits: Arc<Limits>,
+    allowance: Arc<Allowance>,
     prepared: Prepared,
     scored_units: Vec<ScoredUnit>,
     load_time: LoadTime,
@@ -90,7 +92,8 @@ impl Component {
         }
         .map_err(engine_error)?;
 
-        let context = Context::new(label.into(), Arc::clone(limits));
+        let allowance = Allowance::new(limits);
+        let context = Context::new(label.into(), Arc::clone(limits), Arc::clone(&allowance));
         let (identity, scored_units) = describe(host, &prepared, context, label)?;
         let load_time = LoadTime { compile: compile_time, cached, total: started.elapsed() };
         Ok(Self {
@@ -101,6 +104,7 @@ impl Component {
                 label: identity.to_string().into(),
                 identity,
                 limits: Arc::clone(limits),
+                allowance,
                 prepared,
                 scored_units,
                 load_time,
@@ -157,7 +161,8 @@ impl Component {
         fill: impl FnOnce(&mut Context),
         instantiate: impl FnOnce(&mut wasmtime::Store<Context>) -> wasmtime::Result<Bindings>,
     ) -> Result<Instance<Bindings>, ComponentError> {
-        let mut context = Context::new(Arc::clone(&self.inner.label), Arc::clone(&self.inner.limits));
+        let Inner { label, limits, allowance, .. } = &*self.inner;
+        let mut context = Context::new(Arc::clone(label), Arc::clone(limits), Arc::clone(allowance));
         fill(&mut context);
         start(&self.inner.host, context, instantiate)
     }

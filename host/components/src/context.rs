@@ -11,6 +11,7 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use crate::account::Account;
+use crate::allowance::Allowance;
 use crate::error::Limit;
 use crate::{Limits, MetricInputs, ModelFacts, TokenStream, Trace};
 
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     /// `name@version`, or the digest before that is known.
     pub(crate) label: Arc<str>,
     pub(crate) account: Account,
+    /// Shared by all instances of the component.
+    pub(crate) allowance: Arc<Allowance>,
     table: ResourceTable,
     memory_bytes: usize,
     table_elements: usize,
@@ -51,7 +54,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>, allowance: Arc<Allowance>) -> Self {
         Self {
             facts: None,
             seed: 0,
@@ -60,6 +63,7 @@ impl Context {
             limits,
             label,
             account: Account::new(),
+            allowance,
             table: ResourceTable::new(),
             memory_bytes: 0,
             table_elements: 0,

@@ -147,9 +147,11 @@ mod tests {
         let routing = &router.exports["espalier:policy/routing@0.1.0"];
         assert_eq!(
             routing["route"],
-            "func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool }, \
-             variants: list<record { name: string, running: u32, waiting: u32, kv-usage: f32, \
-             milliseconds-per-token: option<f32> }>) -> result<u32, string>"
+            "func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool, \
+             session: option<u64>, quality: option<f32>, draw: u64 }, variants: list<record { name: string, \
+             accepts: bool, running: u32, waiting: u32, kv-usage: f32, milliseconds-per-token: option<f32>, \
+             parameters: u64, active-parameters: u64, weight-bytes: u64 }>) -> result<record { order: list<u32>, \
+             shadow: option<record { target: u32, share: f32 }> }, string>"
         );
     }
 }

@@ -130,6 +130,14 @@ pub enum ComponentError {
         /// What is allowed.
         expected: &'static str,
     },
+    /// A configuration that is too large, or with a key that is none.
+    #[error("the configuration has {found}, expected {expected}")]
+    InvalidConfiguration {
+        /// What was found.
+        found: String,
+        /// What is allowed.
+        expected: String,
+    },
     /// No component file of that name was found.
     #[error(
         "no component \"{name}\" was found in {searched}; built-in components come from `cargo xtask setup`"
@@ -157,6 +165,9 @@ pub enum ComponentError {
     /// There is no earlier activation to return to.
     #[error("the slot {0} has no earlier activation to roll back to")]
     NothingEarlier(String),
+    /// The slot has no canary.
+    #[error("the slot {0} has no canary")]
+    NoCanary(String),
     /// The component's world is not the slot's.
     #[error("{component} has the world {found}, the slot {slot} takes {expected}")]
     WrongSlot {
@@ -192,6 +203,9 @@ pub enum ComponentError {
     /// The state directory failed, or somebody else changed the slot first.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What the state directory says of a slot is not what a host writes.
+    #[error("the record of a slot cannot be read: {0}")]
+    Record(String),
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -231,16 +245,18 @@ impl ComponentError {
             Self::Input { .. } => "input",
             Self::Busy { .. } => "busy",
             Self::InvalidName { .. } => "invalid_name",
+            Self::InvalidConfiguration { .. } => "invalid_configuration",
             Self::FileNotFound { .. } => "file_not_found",
             Self::NotDeployed(_) => "not_deployed",
             Self::Ambiguous { .. } => "ambiguous",
             Self::SlotEmpty(_) => "slot_empty",
             Self::NothingEarlier(_) => "nothing_earlier",
+            Self::NoCanary(_) => "no_canary",
             Self::WrongSlot { .. } => "wrong_slot",
             Self::VersionTaken { .. } => "version_taken",
             Self::InUse { .. } => "in_use",
             Self::State(StateError::RevisionConflict { .. }) => "revision_conflict",
-            Self::State(_) => "state",
+            Self::State(_) | Self::Record(_) => "state",
             Self::File { .. } => "file",
             Self::Engine(_) => "engine",
         }
@@ -290,6 +306,8 @@ pub enum Limit {
     GeneratedTokens(u64),
     /// It wrote more notes for the report than this.
     Notes(usize),
+    /// More of its calls than this would run at once.
+    ConcurrentCalls(usize),
     /// A list or string from it is larger than this many bytes.
     CrossingBytes(usize),
 }
@@ -310,6 +328,7 @@ impl Limit {
             Self::Sessions(_) => "sessions",
             Self::GeneratedTokens(_) => "generated_tokens",
             Self::Notes(_) => "notes",
+            Self::ConcurrentCalls(_) => "concurrent_calls",
             Self::CrossingBytes(_) => "crossing_bytes",
         }
     }
@@ -340,6 +359,7 @@ impl fmt::Display for Limit {
                 write!(f, "its sessions were to generate more than {limit} tokens in one call")
             }
             Self::Notes(limit) => write!(f, "it wrote more than {limit} notes for the report"),
+            Self::ConcurrentCalls(limit) => write!(f, "{limit} of its calls run already"),
             Self::CrossingBytes(limit) => write!(f, "it passed more than {limit} bytes to the host at once"),
         }
     }

@@ -141,7 +141,7 @@ pub struct Trace {
 }
 
 /// What a router knows of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouteRequest {
     /// The model that the client asked for.
     pub model: String,
@@ -151,13 +151,21 @@ pub struct RouteRequest {
     pub max_tokens: u32,
     /// Whether the client wants a stream.
     pub streaming: bool,
+    /// A hash of the session's name, if the client gave one.
+    pub session: Option<u64>,
+    /// The quality that the client asks for, 0 to 1, if it does.
+    pub quality: Option<f32>,
+    /// Drawn afresh for each request.
+    pub draw: u64,
 }
 
-/// The load of one variant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One variant at this moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VariantStatus {
     /// The variant's name.
     pub name: String,
+    /// Whether it takes requests.
+    pub accepts: bool,
     /// Sequences that are being computed.
     pub running: u32,
     /// Requests that wait.
@@ -166,4 +174,28 @@ pub struct VariantStatus {
     pub kv_usage: f32,
     /// The recent mean time between two tokens of one sequence, once there is one.
     pub milliseconds_per_token: Option<f32>,
+    /// All parameters.
+    pub parameters: u64,
+    /// The parameters that one token is multiplied with.
+    pub active_parameters: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+}
+
+/// Who answers a request, checked against the variants that there are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteChoice {
+    /// Indices of variants, each at most once, at least one: the first that takes the request answers.
+    pub order: Vec<usize>,
+    /// Who gets a copy.
+    pub shadow: Option<Shadow>,
+}
+
+/// A variant that gets copies of requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shadow {
+    /// Its index.
+    pub variant: usize,
+    /// The share of requests that are copied, 0 to 1.
+    pub share: f32,
 }

@@ -61,6 +61,13 @@ impl<Bindings> Instance<Bindings> {
         call: &'static str,
         enter: impl FnOnce(&Bindings, &mut Store<Context>) -> wasmtime::Result<T>,
     ) -> Result<T, ComponentError> {
+        let Context { allowance, limits, label, .. } = self.store.data();
+        // Counts until the call ends, whatever it ends with.
+        let _running = allowance.begin_call(limits).map_err(|limit| ComponentError::Limit {
+            component: label.to_string(),
+            call,
+            limit,
+        })?;
         self.store.set_epoch_deadline(1);
         self.store.data_mut().begin_call();
         enter(&self.bindings, &mut self.store).map_err(|error| {

@@ -16,9 +16,11 @@
 mod bindings;
 
 mod account;
+mod allowance;
 mod artefacts;
 mod calls;
 mod component;
+mod configuration;
 mod context;
 mod contract;
 mod deployments;
@@ -32,6 +34,7 @@ mod limits;
 mod lookup;
 mod metric;
 mod metric_inputs;
+mod route_choice;
 mod router;
 mod scoring;
 mod ticker;
@@ -39,11 +42,17 @@ mod world;
 
 pub use calls::{Call, CallObserver};
 pub use component::{Component, LoadTime, ScoredUnit};
-pub use deployments::{Activation, ComponentRecord, Deployed, Deployments, Slot, SlotStatus};
+pub use configuration::Configuration;
+pub use deployments::{
+    Activation, CallShare, Canary, ComponentFolder, ComponentRecord, Deployed, Deployments, Place, Slot,
+    SlotStatus, Taken,
+};
 pub use error::{ComponentError, Limit};
 pub use host::Host;
 pub use identity::Identity;
-pub use inputs::{LayerFacts, ModelFacts, Probe, RouteRequest, Trace, Unit, VariantStatus};
+pub use inputs::{
+    LayerFacts, ModelFacts, Probe, RouteChoice, RouteRequest, Shadow, Trace, Unit, VariantStatus,
+};
 pub use limits::{HostConfig, Limits};
 pub use lookup::{DIRECTORY_VARIABLE, find_component, read_component};
 pub use metric::EvaluationMetric;

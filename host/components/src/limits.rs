@@ -31,10 +31,14 @@ pub struct Limits {
     pub generated_tokens: u64,
     /// How many notes one call may put into the report.
     pub notes: usize,
-    /// Lists and strings that cross from the guest to the host in one crossing, in bytes.
+    /// How many calls into all instances of a component may run at once; a further one is refused.
+    pub concurrent_calls: usize,
+    /// Lists and strings that cross from the guest to the host in one crossing, in bytes. The answer of a call is one.
     pub crossing_bytes: usize,
-    /// Log lines of one call; further ones are dropped and counted.
+    /// Log lines of one call; further ones are dropped.
     pub log_lines: u64,
+    /// Log lines of all instances of a component in one second; further ones are dropped and counted.
+    pub log_lines_per_second: u32,
     /// The length of a log line or a note in characters; the rest is cut.
     pub log_line_length: usize,
 }
@@ -57,6 +61,9 @@ impl Limits {
             notes: 0,
             crossing_bytes: 256 << 10,
             log_lines: 4,
+            log_lines_per_second: 20,
+            // Half of the pool, so that one router that hangs leaves room for another.
+            concurrent_calls: 32,
             log_line_length: 1_000,
         }
     }
@@ -78,6 +85,8 @@ impl Limits {
             notes: 0,
             crossing_bytes: 32 << 20,
             log_lines: 100,
+            log_lines_per_second: 100,
+            concurrent_calls: 16,
             log_line_length: 4_000,
         }
     }

@@ -195,6 +195,12 @@ impl Engine {
         }
     }
 
+    /// Whether a request that came now would be queued.
+    pub fn accepts(&self) -> bool {
+        let status = self.status();
+        !status.draining && status.waiting < self.limits.queue_limit
+    }
+
     /// Refuses new requests from now on; those that were accepted finish, then the thread ends.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Relaxed);

@@ -56,6 +56,8 @@ pub struct Generation {
     tokenizer: Arc<Tokenizer>,
     chat_format: Option<ChatFormat>,
     engine: Engine,
+    parameters: u64,
+    active_parameters: u64,
     /// Made for the first grammar.
     grammars: OnceLock<ConstraintCompiler>,
 }
@@ -79,6 +81,8 @@ impl Generation {
         let model = Arc::new(Model::load(&checkpoint, device)?);
         let models = EngineModels { model: Arc::clone(&model), tokenizer: Arc::clone(&tokenizer), draft };
         let engine = Engine::start(&id.to_string(), models, config, observer)?;
+        // Counted once: routers are told for each request.
+        let (parameters, active_parameters) = (model.spec().parameters(), model.spec().active_parameters());
         Ok(Self {
             id,
             source: source.clone(),
@@ -87,6 +91,8 @@ impl Generation {
             tokenizer,
             chat_format,
             engine,
+            parameters,
+            active_parameters,
             grammars: OnceLock::new(),
         })
     }
@@ -114,6 +120,16 @@ impl Generation {
     /// The weights.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// All its parameters.
+    pub const fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// The parameters that one token is multiplied with.
+    pub const fn active_parameters(&self) -> u64 {
+        self.active_parameters
     }
 
     /// Its tokenizer.

@@ -8,6 +8,7 @@ use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Re
 use espalier_kernels::Device;
 use espalier_pruning::Jobs;
 use espalier_state::State;
+use tokio::sync::Semaphore;
 
 use crate::admin::runner::Runner;
 use crate::api_error::{ApiError, ErrorKind};
@@ -15,7 +16,9 @@ use crate::drain::{Drain, Phase};
 use crate::error::ServerError;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
+use crate::openai::shadow;
 use crate::readiness::Readiness;
+use crate::routing::Draws;
 use crate::variants::Variants;
 
 /// The state shared by all requests.
@@ -29,6 +32,8 @@ pub struct Application {
     restored: Arc<Gate>,
     drain: Drain,
     readiness: Readiness,
+    draws: Draws,
+    shadows: Arc<Semaphore>,
 }
 
 impl Application {
@@ -68,6 +73,8 @@ impl Application {
             restored,
             drain: Drain::default(),
             readiness: Readiness::default(),
+            draws: Draws::default(),
+            shadows: shadow::room(),
         }))
     }
 
@@ -104,6 +111,16 @@ impl Application {
     /// What holds readiness back.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// Random numbers for routing.
+    pub const fn draws(&self) -> &Draws {
+        &self.draws
+    }
+
+    /// Room for copies of requests.
+    pub const fn shadows(&self) -> &Arc<Semaphore> {
+        &self.shadows
     }
 
     /// Whether the server is going away.

@@ -49,6 +49,9 @@ pub enum ServerError {
     /// The component host could not be started.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// A thread could not be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The job queue could not be started.
     #[error(transparent)]
     Jobs(#[from] PruningError),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
 use crate::application::Application;
-use crate::metrics::Names;
+use crate::metrics::{Names, Snapshot};
 use crate::server::text;
 
 /// Media type of the Prometheus text format.
@@ -44,9 +44,15 @@ pub(crate) async fn metrics(
         .blocking(move || {
             let ready = application.reasons_not_ready().is_empty();
             let jobs = application.jobs().counts()?;
+            let now = Snapshot {
+                ready,
+                loaded: application.registry(),
+                jobs: &jobs,
+                slots: &application.deployments().slots(),
+            };
             let body = application
                 .metrics()
-                .render(names, ready, application.registry(), &jobs)
+                .render(names, &now)
                 .map_err(|error| ApiError::internal("the metrics could not be written", &error))?;
             Ok(text(PROMETHEUS, body))
         })

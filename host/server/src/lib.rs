@@ -29,6 +29,7 @@ pub mod routes;
 mod routing;
 pub mod server;
 pub mod variants;
+mod watched_components;
 
 pub use application::Application;
 pub use error::ServerError;

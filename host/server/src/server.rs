@@ -168,6 +168,8 @@ fn endpoint(route: &Route) -> MethodRouter<Arc<Application>> {
         Operation::AdminRemoveComponent => on(method, components::remove),
         Operation::AdminListSlots => on(method, components::slots),
         Operation::AdminActivate => on(method, components::activate),
+        Operation::AdminCanary => on(method, components::canary),
+        Operation::AdminPromote => on(method, components::promote),
         Operation::AdminRollback => on(method, components::rollback),
         Operation::AdminListJobs => on(method, jobs::list),
         Operation::AdminStartJob => on(method, jobs::start),

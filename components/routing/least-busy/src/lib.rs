@@ -2,11 +2,11 @@
 //!
 //! Variants are compared by the number of requests that run or wait, then by the share of their KV cache in use, then
 //! by their recent time per token. Of equals the first wins, so that an idle host always answers with its first
-//! variant.
+//! variant. Where the queue of one is full, the next in this order answers. It takes no settings.
 
 use std::cmp::Ordering;
 
-use espalier_request_router::{Guest, Identity, Request, VariantStatus, identity};
+use espalier_request_router::{Choice, Guest, Identity, Request, Setting, Settings, VariantStatus, identity};
 
 struct LeastBusy;
 
@@ -15,10 +15,14 @@ impl Guest for LeastBusy {
         identity!()
     }
 
-    fn route(_request: Request, variants: Vec<VariantStatus>) -> Result<u32, String> {
-        let least = variants.iter().enumerate().min_by(|(_, a), (_, b)| compare(a, b));
-        let index = least.map(|(index, _)| index).ok_or("there is no variant to choose from")?;
-        u32::try_from(index).map_err(|_| "too many variants".to_owned())
+    fn configure(settings: Vec<Setting>) -> Result<(), String> {
+        Settings::new(settings).finish(&[])
+    }
+
+    fn route(_request: Request, variants: Vec<VariantStatus>) -> Result<Choice, String> {
+        let mut order: Vec<_> = variants.iter().enumerate().collect();
+        order.sort_by(|(_, a), (_, b)| compare(a, b));
+        Ok(Choice::in_order(order.into_iter().map(|(index, _)| index)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `espalier component`: the components of a running host.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use espalier_components::{find_component, read_component};
 use serde_json::{Value, json};
@@ -32,8 +32,11 @@ enum Action {
         /// Slot to activate it in: router, scoring/NAME or metric/NAME [default: its world's and name's].
         #[arg(long, value_name = "SLOT")]
         slot: Option<String>,
+        /// Tell it this; may be given more than once.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
         /// Only store it.
-        #[arg(long, conflicts_with = "expected_revision")]
+        #[arg(long, conflicts_with_all = ["expected_revision", "settings"])]
         no_activate: bool,
         /// Activate only if the slot is at this revision.
         #[arg(long, value_name = "N")]
@@ -45,11 +48,39 @@ enum Action {
         slot: String,
         /// A digest, a name, or name@version.
         component: String,
+        /// Tell it this; may be given more than once.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
         /// Only if the slot is at this revision.
         #[arg(long, value_name = "N")]
         expected_revision: Option<u64>,
     },
-    /// Activate what a slot had active before.
+    /// Give a share of a slot's calls to a deployed component, beside the active one.
+    Canary {
+        /// A digest, a name, or name@version.
+        component: String,
+        /// The share, above 0 and at most 1.
+        #[arg(long, value_name = "SHARE")]
+        weight: f64,
+        /// router, scoring/NAME or metric/NAME [default: its world's and name's].
+        #[arg(long, value_name = "SLOT")]
+        slot: Option<String>,
+        /// Tell it this; may be given more than once.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+        /// Only if the slot is at this revision.
+        #[arg(long, value_name = "N")]
+        expected_revision: Option<u64>,
+    },
+    /// Make a slot's canary its active component.
+    Promote {
+        /// router, scoring/NAME or metric/NAME.
+        slot: String,
+        /// Only if the slot is at this revision.
+        #[arg(long, value_name = "N")]
+        expected_revision: Option<u64>,
+    },
+    /// End a slot's canary; where there is none, activate what the slot had active before.
     Rollback {
         /// router, scoring/NAME or metric/NAME.
         slot: String,
@@ -60,7 +91,7 @@ enum Action {
         #[arg(long, value_name = "N")]
         expected_revision: Option<u64>,
     },
-    /// Remove a component that is active nowhere.
+    /// Remove a component that is neither active nor a canary anywhere.
     Remove {
         /// A digest, a name, or name@version.
         component: String,
@@ -75,12 +106,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Action::Inspect { component } => {
             admin.show(&admin.get(&format!("components/{}", segment(component)))?, details)
         }
-        Action::Deploy { component, slot, no_activate, expected_revision } => {
-            deploy(&admin, component, slot.as_deref(), !no_activate, *expected_revision)
+        Action::Deploy { component, slot, settings, no_activate, expected_revision } => {
+            let query = DeployQuery { slot: slot.as_deref(), settings, activate: !no_activate };
+            deploy(&admin, component, &query, *expected_revision)
         }
-        Action::Activate { slot, component, expected_revision } => {
-            let body = json!({"slot": slot, "component": component, "expected_revision": expected_revision});
+        Action::Activate { slot, component, settings, expected_revision } => {
+            let configuration = configuration(settings)?;
+            let body = json!({
+                "slot": slot, "component": component, "configuration": configuration,
+                "expected_revision": expected_revision,
+            });
             admin.show(&admin.post("slots/activate", &body)?, activation)
+        }
+        Action::Canary { component, weight, slot, settings, expected_revision } => {
+            let configuration = configuration(settings)?;
+            let body = json!({
+                "component": component, "weight": weight, "slot": slot, "configuration": configuration,
+                "expected_revision": expected_revision,
+            });
+            admin.show(&admin.post("slots/canary", &body)?, activation)
+        }
+        Action::Promote { slot, expected_revision } => {
+            let body = json!({"slot": slot, "expected_revision": expected_revision});
+            admin.show(&admin.post("slots/promote", &body)?, activation)
         }
         Action::Rollback { slot, to_revision, expected_revision } => {
             let body =
@@ -96,19 +144,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// What a deployment says beside the component.
+struct DeployQuery<'a> {
+    slot: Option<&'a str>,
+    settings: &'a [(String, String)],
+    activate: bool,
+}
+
 fn deploy(
     admin: &Admin,
     component: &str,
-    slot: Option<&str>,
-    activate: bool,
+    wanted: &DeployQuery<'_>,
     expected_revision: Option<u64>,
 ) -> Result<()> {
     let path = find_component(component)?;
     let bytes = read_component(&path)?;
     let label = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut query = format!("components?activate={activate}&label={}", segment(&label));
-    if let Some(slot) = slot {
+    let mut query = format!("components?activate={}&label={}", wanted.activate, segment(&label));
+    if let Some(slot) = wanted.slot {
         query.push_str(&format!("&slot={}", segment(slot)));
+    }
+    if !wanted.settings.is_empty() {
+        let configuration = configuration(wanted.settings)?.to_string();
+        query.push_str(&format!("&configuration={}", segment(&configuration)));
     }
     if let Some(revision) = expected_revision {
         query.push_str(&format!("&expected_revision={revision}"));
@@ -130,13 +188,47 @@ fn deploy(
     })
 }
 
+/// Reads `KEY=VALUE`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = parts.ok_or_else(|| format!("found '{text}', expected KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn configuration(settings: &[(String, String)]) -> Result<Value> {
+    let mut object = serde_json::Map::new();
+    for (key, value) in settings {
+        if object.insert(key.clone(), json!(value)).is_some() {
+            bail!("--set {key} is given twice, expected each key once");
+        }
+    }
+    Ok(Value::Object(object))
+}
+
 fn activation(activation: &Value) -> String {
-    format!(
-        "{} is active in {}, revision {}\n",
+    let mut text = format!(
+        "{} is active in {}, revision {}{}\n",
         cell(&activation["component"]),
         cell(&activation["slot"]),
-        cell(&activation["revision"])
-    )
+        cell(&activation["revision"]),
+        told(&activation["configuration"]),
+    );
+    let canary = &activation["canary"];
+    if !canary.is_null() {
+        text.push_str(&format!(
+            "{} gets a share of {} of its calls{}\n",
+            cell(&canary["component"]),
+            cell(&canary["weight"]),
+            told(&canary["configuration"]),
+        ));
+    }
+    text
+}
+
+/// A configuration, if there is one.
+fn told(configuration: &Value) -> String {
+    let settings = configuration.as_object().into_iter().flatten();
+    settings.map(|(key, value)| format!(", {key}={}", cell(value))).collect()
 }
 
 fn listing(answer: &Value) -> String {
@@ -152,7 +244,10 @@ fn listing(answer: &Value) -> String {
     });
     let slots: Vec<_> = rows_of_slots(&answer["slots"]);
     let components = table(&["NAME", "VERSION", "WORLD", "BYTES ", "DIGEST", "ACTIVE IN"], &rows);
-    format!("{components}\n{}", table(&["SLOT", "COMPONENT", "REVISION ", "PROBLEM"], &slots))
+    format!(
+        "{components}\n{}",
+        table(&["SLOT", "COMPONENT", "REVISION ", "CANARY", "WEIGHT ", "PROBLEM"], &slots)
+    )
 }
 
 fn rows_of_slots(slots: &Value) -> Vec<Vec<String>> {
@@ -161,7 +256,9 @@ fn rows_of_slots(slots: &Value) -> Vec<Vec<String>> {
             cell(&slot["slot"]),
             cell(&slot["component"]),
             cell(&slot["revision"]),
-            slot["problem"].as_str().unwrap_or_default().to_owned(),
+            cell(&slot["canary"]["component"]),
+            cell(&slot["canary"]["weight"]),
+            ["problem", "canary_problem"].iter().filter_map(|key| slot[*key].as_str()).collect(),
         ]
     })
 }
@@ -172,7 +269,17 @@ fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
 
 fn details(component: &Value) -> String {
     let keys = ["name", "version", "summary", "world", "digest", "size", "active_in"];
-    keys.iter().map(|key| format!("{key:<10} {}\n", cell(&component[*key]))).collect()
+    let mut text: String = keys.iter().map(|key| format!("{key:<10} {}\n", cell(&component[*key]))).collect();
+    for place in component["places"].as_array().into_iter().flatten() {
+        let role = if place["canary"] == true { "canary" } else { "active" };
+        text.push_str(&format!(
+            "{role:<10} in {}, weight {}{}\n",
+            cell(&place["slot"]),
+            cell(&place["weight"]),
+            told(&place["configuration"])
+        ));
+    }
+    text
 }
 
 /// The first digits of a digest, which are enough to name a component.

@@ -63,6 +63,9 @@ struct Settings {
     /// Where components, deployments and jobs are kept [default: $XDG_STATE_HOME/espalier].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Deploy and activate every component (.wasm) that is put into this folder or replaced there.
+    #[arg(long, value_name = "DIR")]
+    watch_components: Option<PathBuf>,
     /// Where models run: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
@@ -109,6 +112,7 @@ impl Settings {
             admin_listen: self.admin_listen.or(other.admin_listen),
             admin_token: self.admin_token.or(other.admin_token),
             state_dir: self.state_dir.or(other.state_dir),
+            watch_components: self.watch_components.or(other.watch_components),
             device: self.device.or(other.device),
             threads: self.threads.or(other.threads),
             precision: self.precision.or(other.precision),
@@ -217,6 +221,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let application = Application::open(&settings.state_dir()?, device, settings.engine())?;
+        if let Some(folder) = settings.watch_components.clone() {
+            application.watch_components(folder).context("--watch-components")?;
+        }
         serve(application, addresses, loads).await
     });
     // A job or a load that a second signal interrupted is not waited for.

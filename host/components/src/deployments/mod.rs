@@ -5,7 +5,11 @@
 //! was reached. Calls that are under way when another component is activated finish on the one that they started on:
 //! what this module hands out stays valid for as long as its holder keeps it.
 
+mod activations;
+mod canary;
+mod folder;
 mod records;
+mod share;
 mod slot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,13 +18,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use espalier_state::{Digest, Revision, State};
 use serde::Serialize;
 
-pub use self::records::{Activation, ComponentRecord};
+use self::activations::Wanted;
+pub use self::activations::{Activation, Canary};
+pub use self::folder::{ComponentFolder, Taken};
+pub use self::records::{ComponentRecord, Place};
+pub use self::share::CallShare;
+use self::share::Dealer;
 pub use self::slot::Slot;
 use crate::artefacts::Artefacts;
 use crate::calls::{CallObserver, CallReport};
 use crate::{
-    Component, ComponentError, EvaluationMetric, Host, LoadTime, RequestRouter, ScoringPolicy, World,
-    find_component, read_component,
+    Component, ComponentError, Configuration, EvaluationMetric, Host, LoadTime, RequestRouter, ScoringPolicy,
+    World, find_component, read_component,
 };
 
 /// The deployed components of one state directory. Clones share them.
@@ -40,9 +49,22 @@ struct Inner {
     storing: Mutex<()>,
 }
 
+/// A slot's activation with what runs because of it.
 struct Active {
     activation: Activation,
     running: Result<Running, String>,
+    canary: Option<Result<Running, String>>,
+    dealer: Dealer,
+}
+
+impl Active {
+    /// What the next call goes to. A canary that cannot be used gets no calls.
+    fn next(&self) -> &Result<Running, String> {
+        match (&self.canary, &self.activation.canary) {
+            (Some(running @ Ok(_)), Some(canary)) if self.dealer.is_canarys(canary.weight) => running,
+            _ => &self.running,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -64,7 +86,7 @@ pub struct Deployed {
 }
 
 /// A slot with what is active in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SlotStatus {
     /// The activation in force.
     #[serde(flatten)]
@@ -72,6 +94,9 @@ pub struct SlotStatus {
     /// Why the component cannot be used, if it could not be loaded at the host's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The same of the canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_problem: Option<String>,
 }
 
 impl Deployments {
@@ -88,7 +113,7 @@ impl Deployments {
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, ComponentError> {
         state.migrate("deployments", &records::TABLES)?;
-        let current = state.with_connection(|connection| records::current_activations(connection))?;
+        let current = state.with_connection(|connection| activations::current_activations(connection))?;
         let inner = Inner {
             host,
             state,
@@ -99,15 +124,26 @@ impl Deployments {
         };
         let deployments = Self { inner: Arc::new(inner) };
         for activation in current {
-            let loaded = deployments.load_deployed(activation.digest, &activation.component);
-            let running = loaded.and_then(|component| deployments.start(&activation.slot, component));
-            let running = running.map_err(|error| {
-                tracing::error!(slot = %activation.slot, "the active component cannot be used: {error}");
-                error.to_string()
-            });
-            deployments.put_in_force(activation, running);
+            deployments.restore(activation);
         }
         Ok(deployments)
+    }
+
+    /// Puts a recorded activation in force as far as its components can be used.
+    fn restore(&self, activation: Activation) {
+        let slot = &activation.slot;
+        let start = |digest, label: &str, configuration: &Configuration| {
+            let loaded = self.load_deployed(digest, label);
+            let running = loaded.and_then(|component| self.start(slot, component, configuration));
+            running.map_err(|error| {
+                tracing::error!(%slot, component = label, "the component cannot be used: {error}");
+                error.to_string()
+            })
+        };
+        let running = start(activation.digest, &activation.component, &activation.configuration);
+        let canary = activation.canary.as_ref();
+        let canary = canary.map(|canary| start(canary.digest, &canary.component, &canary.configuration));
+        self.put_in_force(activation, running, canary);
     }
 
     /// Compiles, checks, describes and stores a component. `label` names it in errors until it has named itself.
@@ -130,14 +166,57 @@ impl Deployments {
         Ok(Deployed { record, created, load_time: component.load_time() })
     }
 
-    /// Makes a deployed component the active one of a slot. With `expected`, only if the slot is at that revision
-    /// (0 for a slot that never had a component).
+    /// Makes a deployed component the active one of a slot, without a configuration; see [`Deployments::configure`].
     pub fn activate(
         &self,
         slot: &Slot,
         reference: &str,
         expected: Option<Revision>,
     ) -> Result<Activation, ComponentError> {
+        self.configure(slot, reference, &Configuration::default(), expected)
+    }
+
+    /// Makes a deployed component the active one of a slot with a configuration, and ends a canary. With `expected`, only
+    /// if the slot is at that revision (0 for a slot that never had a component).
+    pub fn configure(
+        &self,
+        slot: &Slot,
+        reference: &str,
+        configuration: &Configuration,
+        expected: Option<Revision>,
+    ) -> Result<Activation, ComponentError> {
+        let component = self.component_for(slot, reference)?;
+        // Ready before it is recorded: what is recorded as active has been seen to work.
+        let running = self.start(slot, component.clone(), configuration)?;
+        let wanted = Wanted {
+            slot,
+            digest: component.digest(),
+            component: component.label(),
+            configuration,
+            canary: None,
+        };
+        let activation =
+            self.inner.state.write(|transaction| activations::insert(transaction, &wanted, expected))?;
+        tracing::info!(%slot, component = %activation.component, revision = %activation.revision, "activated");
+        self.put_in_force(activation.clone(), Ok(running), None);
+        Ok(activation)
+    }
+
+    /// Starts a component with a configuration as it would run in a slot, and changes nothing.
+    pub fn try_out(
+        &self,
+        label: &str,
+        bytes: &[u8],
+        slot: Option<&Slot>,
+        configuration: &Configuration,
+    ) -> Result<(), ComponentError> {
+        let component = self.load(label, bytes, slot.map(Slot::world))?;
+        let default = Slot::default_for(component.world(), &component.identity().name);
+        self.start(slot.unwrap_or(&default), component, configuration).map(|_| ())
+    }
+
+    /// A deployed component of the slot's world.
+    fn component_for(&self, slot: &Slot, reference: &str) -> Result<Component, ComponentError> {
         let record = self.inspect(reference)?;
         if record.world != slot.world() {
             return Err(ComponentError::WrongSlot {
@@ -147,19 +226,11 @@ impl Deployments {
                 expected: slot.world(),
             });
         }
-        let component = self.load_deployed(record.digest, &record.label())?;
-        // Ready before it is recorded: what is recorded as active has been seen to work.
-        let running = self.start(slot, component.clone())?;
-        let activation = self
-            .inner
-            .state
-            .write(|transaction| records::insert_activation(transaction, slot, &component, expected))?;
-        tracing::info!(%slot, component = %activation.component, revision = %activation.revision, "activated");
-        self.put_in_force(activation.clone(), Ok(running));
-        Ok(activation)
+        self.load_deployed(record.digest, &record.label())
     }
 
-    /// Activates once more what was active at the revision `to`, or before the component that is active now.
+    /// Goes back: activates once more, with its configuration, what was active at the revision `to`. Without `to` that is
+    /// what is active already if the slot has a canary, which so ends, else what was active before.
     pub fn roll_back(
         &self,
         slot: &Slot,
@@ -172,11 +243,13 @@ impl Deployments {
         };
         let target = match to {
             Some(revision) => history.iter().find(|activation| activation.revision == revision),
-            None => history.iter().find(|activation| activation.digest != newest.digest),
+            None if newest.canary.is_some() => Some(newest),
+            None => history.iter().find(|activation| !activation.is_like(newest)),
         };
         let target = target.ok_or_else(|| ComponentError::NothingEarlier(slot.to_string()))?;
         // The decision rests on the history that was read, so it holds only for that revision.
-        self.activate(slot, &target.digest.to_string(), Some(expected.unwrap_or(newest.revision)))
+        let expected = Some(expected.unwrap_or(newest.revision));
+        self.configure(slot, &target.digest.to_string(), &target.configuration, expected)
     }
 
     /// All deployed components.
@@ -195,22 +268,23 @@ impl Deployments {
         let status = |active: &Active| SlotStatus {
             activation: active.activation.clone(),
             problem: active.running.as_ref().err().cloned(),
+            canary_problem: active.canary.as_ref().and_then(|canary| canary.as_ref().err().cloned()),
         };
         self.active().values().map(status).collect()
     }
 
     /// All activations of a slot, newest first.
     pub fn history(&self, slot: &Slot) -> Result<Vec<Activation>, ComponentError> {
-        self.inner.state.with_connection(|connection| records::history(connection, slot))
+        self.inner.state.with_connection(|connection| activations::history(connection, slot))
     }
 
-    /// Removes a component that is active nowhere, with its file and its compiled code.
+    /// Removes a component that is neither active nor a canary anywhere, with its file and its compiled code.
     pub fn remove(&self, reference: &str) -> Result<ComponentRecord, ComponentError> {
         let _storing = self.inner.storing.lock().unwrap_or_else(PoisonError::into_inner);
         let record = self.inner.state.write(|transaction| {
             let record = records::find_component(transaction, reference)?;
-            if !record.active_in.is_empty() {
-                let slots: Vec<_> = record.active_in.iter().map(Slot::to_string).collect();
+            if !record.places.is_empty() {
+                let slots: Vec<_> = record.places.iter().map(|place| place.slot.to_string()).collect();
                 return Err(ComponentError::InUse { component: record.label(), slots: slots.join(", ") });
             }
             records::delete_component(transaction, record.digest)?;
@@ -223,9 +297,9 @@ impl Deployments {
         Ok(record)
     }
 
-    /// The active router, if there is one that can be used.
+    /// The router for the next request, if there is one that can be used: the active one, or its canary in turn.
     pub fn router(&self) -> Option<Arc<RequestRouter>> {
-        match self.active().get(&Slot::Router).map(|active| &active.running) {
+        match self.active().get(&Slot::Router).map(Active::next) {
             Some(Ok(Running::Router(router))) => Some(Arc::clone(router)),
             _ => None,
         }
@@ -250,39 +324,56 @@ impl Deployments {
     fn running_or_built_in(&self, slot: Slot, name: &str) -> Result<Running, ComponentError> {
         match self.running(&slot)? {
             Some(running) => Ok(running),
-            None => self.start(&slot, self.load_built_in(name, slot.world())?),
+            None => self.start(&slot, self.load_built_in(name, slot.world())?, &Configuration::default()),
         }
     }
 
     fn running(&self, slot: &Slot) -> Result<Option<Running>, ComponentError> {
-        match self.active().get(slot) {
-            None => Ok(None),
-            Some(Active { running: Ok(running), .. }) => Ok(Some(running.clone())),
-            Some(Active { running: Err(problem), activation }) => Err(ComponentError::Unsupported {
-                component: activation.component.clone(),
+        let active = self.active();
+        let Some(active) = active.get(slot) else { return Ok(None) };
+        match active.next() {
+            Ok(running) => Ok(Some(running.clone())),
+            Err(problem) => Err(ComponentError::Unsupported {
+                component: active.activation.component.clone(),
                 problem: format!("is active in {slot} and could not be loaded: {problem}"),
             }),
         }
     }
 
     /// What a component does in a slot, with its calls reported.
-    fn start(&self, slot: &Slot, component: Component) -> Result<Running, ComponentError> {
+    fn start(
+        &self,
+        slot: &Slot,
+        component: Component,
+        configuration: &Configuration,
+    ) -> Result<Running, ComponentError> {
         let observer = Arc::clone(&self.inner.observer);
         let report = CallReport::to(observer, component.identity().clone(), slot.clone());
+        if slot.world() != World::RequestRouter {
+            configuration.refuse_unless_empty(component.identity(), component.world())?;
+        }
         Ok(match slot {
-            Slot::Router => Running::Router(Arc::new(RequestRouter::new(component)?.reporting(report))),
+            Slot::Router => {
+                Running::Router(Arc::new(RequestRouter::new(component, configuration)?.reporting(report)))
+            }
             Slot::Scoring(_) => Running::Scoring(Arc::new(ScoringPolicy::new(component)?.reporting(report))),
             Slot::Metric(_) => Running::Metric(Arc::new(EvaluationMetric::new(component)?.reporting(report))),
         })
     }
 
-    fn put_in_force(&self, activation: Activation, running: Result<Running, String>) {
+    fn put_in_force(
+        &self,
+        activation: Activation,
+        running: Result<Running, String>,
+        canary: Option<Result<Running, String>>,
+    ) {
         let mut active = self.inner.active.write().unwrap_or_else(PoisonError::into_inner);
         // Of two activations that were recorded at almost the same time, the later one stays.
         let newer =
             active.get(&activation.slot).is_none_or(|old| old.activation.revision < activation.revision);
         if newer {
-            active.insert(activation.slot.clone(), Active { activation, running });
+            let slot = activation.slot.clone();
+            active.insert(slot, Active { activation, running, canary, dealer: Dealer::default() });
         }
     }
 

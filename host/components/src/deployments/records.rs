@@ -1,15 +1,17 @@
-//! What the database knows of components and slots.
+//! What the database knows of components.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use espalier_state::rusqlite::{self, Connection, OptionalExtension as _, Row, Transaction, params};
-use espalier_state::{Digest, Revision, StateError, advance_revision};
+use espalier_state::{Digest, StateError};
 use serde::Serialize;
 
+use super::activations::{Activation, current_activations};
 use super::slot::Slot;
-use crate::{Component, ComponentError, World};
+use crate::{Component, ComponentError, Configuration, World};
 
-pub(super) const TABLES: [&str; 1] = ["
+pub(super) const TABLES: [&str; 2] = [
+    "
     CREATE TABLE components (
         digest TEXT PRIMARY KEY,
         name TEXT NOT NULL,
@@ -28,13 +30,17 @@ pub(super) const TABLES: [&str; 1] = ["
         activated INTEGER NOT NULL,
         PRIMARY KEY (slot, revision)
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE activations ADD COLUMN configuration TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE activations ADD COLUMN canary TEXT;
+",
+];
 
 const COMPONENT_COLUMNS: &str = "digest, name, version, summary, world, size, created";
-const ACTIVATION_COLUMNS: &str = "slot, revision, component, label, activated";
 
 /// A deployed component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComponentRecord {
     /// The name that it gives itself.
     pub name: String,
@@ -52,6 +58,21 @@ pub struct ComponentRecord {
     pub created: u64,
     /// The slots in which it is active.
     pub active_in: Vec<Slot>,
+    /// Every place that it has, also as a canary, and how it is configured there.
+    pub places: Vec<Place>,
+}
+
+/// A place that a component has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Place {
+    /// The slot.
+    pub slot: Slot,
+    /// Whether it is on trial there, beside the active component.
+    pub canary: bool,
+    /// The share of the slot's calls that it gets.
+    pub weight: f64,
+    /// Its configuration there.
+    pub configuration: Configuration,
 }
 
 impl ComponentRecord {
@@ -68,28 +89,14 @@ impl ComponentRecord {
     }
 }
 
-/// One activation of a component in a slot; the newest is the one in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Activation {
-    /// The slot.
-    pub slot: Slot,
-    /// The slot's revision, counted from 1.
-    pub revision: Revision,
-    /// The component's digest.
-    pub digest: Digest,
-    /// The component's name and version.
-    pub component: String,
-    /// When, in seconds since 1970.
-    pub activated: u64,
-}
-
 pub(super) fn all_components(connection: &Connection) -> Result<Vec<ComponentRecord>, ComponentError> {
     let select = format!("SELECT {COMPONENT_COLUMNS} FROM components ORDER BY name, created, version");
     let mut records: Vec<ComponentRecord> = rows(connection, &select, &[], component_row)?;
-    let active = current_activations(connection)?;
+    let current = current_activations(connection)?;
     for record in &mut records {
-        let slots = active.iter().filter(|activation| activation.digest == record.digest);
-        record.active_in = slots.map(|activation| activation.slot.clone()).collect();
+        record.places = current.iter().flat_map(Activation::places_of(record.digest)).collect();
+        let active = record.places.iter().filter(|place| !place.canary);
+        record.active_in = active.map(|place| place.slot.clone()).collect();
     }
     Ok(records)
 }
@@ -149,50 +156,7 @@ pub(super) fn delete_component(transaction: &Transaction<'_>, digest: Digest) ->
     Ok(())
 }
 
-/// Makes a deployed component the active one of a slot.
-pub(super) fn insert_activation(
-    transaction: &Transaction<'_>,
-    slot: &Slot,
-    component: &Component,
-    expected: Option<Revision>,
-) -> Result<Activation, ComponentError> {
-    let digest = component.digest();
-    // It may have been removed since the caller looked it up.
-    let select = "SELECT EXISTS (SELECT 1 FROM components WHERE digest = ?1)";
-    let deployed: bool =
-        transaction.query_row(select, [digest.to_string()], |row| row.get(0)).map_err(StateError::from)?;
-    if !deployed {
-        return Err(ComponentError::NotDeployed(component.label().to_owned()));
-    }
-    let revision = advance_revision(transaction, &format!("slot {slot}"), expected)?;
-    let activated = now();
-    let label = component.label().to_owned();
-    transaction
-        .execute(
-            &format!("INSERT INTO activations ({ACTIVATION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)"),
-            params![slot.to_string(), revision, digest.to_string(), label, activated],
-        )
-        .map_err(StateError::from)?;
-    let activated = u64::try_from(activated).unwrap_or(0);
-    Ok(Activation { slot: slot.clone(), revision, digest, component: label, activated })
-}
-
-/// The activation in force in each slot.
-pub(super) fn current_activations(connection: &Connection) -> Result<Vec<Activation>, ComponentError> {
-    let newest = "(SELECT max(revision) FROM activations AS other WHERE other.slot = activations.slot)";
-    let select =
-        format!("SELECT {ACTIVATION_COLUMNS} FROM activations WHERE revision = {newest} ORDER BY slot");
-    rows(connection, &select, &[], activation_row)
-}
-
-/// All activations of a slot, newest first.
-pub(super) fn history(connection: &Connection, slot: &Slot) -> Result<Vec<Activation>, ComponentError> {
-    let select =
-        format!("SELECT {ACTIVATION_COLUMNS} FROM activations WHERE slot = ?1 ORDER BY revision DESC");
-    rows(connection, &select, &[&slot.to_string()], activation_row)
-}
-
-fn rows<T>(
+pub(super) fn rows<T>(
     connection: &Connection,
     select: &str,
     parameters: &[&dyn rusqlite::ToSql],
@@ -217,29 +181,20 @@ fn component_row(row: &Row<'_>) -> Result<ComponentRecord, ComponentError> {
         size: number(row, "size")?,
         created: number(row, "created")?,
         active_in: Vec::new(),
+        places: Vec::new(),
     })
 }
 
-fn activation_row(row: &Row<'_>) -> Result<Activation, ComponentError> {
-    Ok(Activation {
-        slot: column::<String>(row, "slot")?.parse()?,
-        revision: column(row, "revision")?,
-        digest: column::<String>(row, "component")?.parse()?,
-        component: column(row, "label")?,
-        activated: number(row, "activated")?,
-    })
-}
-
-fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, StateError> {
+pub(super) fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, StateError> {
     Ok(row.get(name)?)
 }
 
-fn number(row: &Row<'_>, name: &str) -> Result<u64, StateError> {
+pub(super) fn number(row: &Row<'_>, name: &str) -> Result<u64, StateError> {
     Ok(u64::try_from(column::<i64>(row, name)?).unwrap_or(0))
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }

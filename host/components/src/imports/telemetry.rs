@@ -9,10 +9,15 @@ impl Host for Context {
         self.host_call(|context| {
             let limit = context.limits.log_lines;
             let line = context.account.count_log_line();
+            if line > limit.saturating_add(1) {
+                return Ok(());
+            }
+            let Some(dropped) = context.allowance.admit_line() else { return Ok(()) };
+            if dropped > 0 {
+                tracing::warn!(component = %context.label, "{dropped} log lines were dropped: it logged too fast");
+            }
             if line > limit {
-                if line == limit + 1 {
-                    tracing::warn!(component = %context.label, "further log lines of this call are dropped after {limit}");
-                }
+                tracing::warn!(component = %context.label, "further log lines of this call are dropped after {limit}");
                 return Ok(());
             }
             let component = &*context.label;

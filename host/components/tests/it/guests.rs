@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use espalier_components::{
-    Component, ComponentError, DIRECTORY_VARIABLE, EvaluationMetric, Host, HostConfig, LayerFacts,
-    ModelFacts, RequestRouter, ScoringPolicy, Unit, VariantStatus,
+    Component, ComponentError, Configuration, DIRECTORY_VARIABLE, EvaluationMetric, Host, HostConfig,
+    LayerFacts, ModelFacts, RequestRouter, ScoringPolicy, Unit, VariantStatus,
 };
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 18] = [
+const GUESTS: [(&str, &str); 23] = [
     ("activation-norm", "activation_norm.rs"),
     ("agreement", "agreement.rs"),
     ("bleu", "answer_metrics.rs"),
     ("chrf", "answer_metrics.rs"),
+    ("cost-latency-target", "routers.rs"),
     ("exact-match", "answer_metrics.rs"),
+    ("fallback-chain", "routers.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
     ("fixture-hostile-metric", "hostile_metrics.rs"),
@@ -27,10 +29,13 @@ const GUESTS: [(&str, &str); 18] = [
     ("fixture-trap-policy", "hostile_policies.rs"),
     ("fixture-wrong-world", "worlds.rs"),
     ("least-busy", "least_busy.rs"),
+    ("length-and-quality", "routers.rs"),
     ("perplexity", "perplexity.rs"),
     ("random", "random.rs"),
     ("repetition", "answer_metrics.rs"),
     ("rouge", "answer_metrics.rs"),
+    ("shadow", "routers.rs"),
+    ("weighted-split", "routers.rs"),
 ];
 
 /// The folder of the built guests.
@@ -63,7 +68,21 @@ pub(crate) fn policy(host: &Host, name: &str) -> ScoringPolicy {
 }
 
 pub(crate) fn router(host: &Host, name: &str) -> RequestRouter {
-    RequestRouter::new(load(host, name).unwrap()).unwrap()
+    configured(host, name, &[]).unwrap()
+}
+
+/// A router with a configuration.
+pub(crate) fn configured(
+    host: &Host,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<RequestRouter, ComponentError> {
+    RequestRouter::new(load(host, name)?, &configuration(settings))
+}
+
+pub(crate) fn configuration(settings: &[(&str, &str)]) -> Configuration {
+    let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    Configuration::new(settings.collect()).unwrap()
 }
 
 pub(crate) fn metric(host: &Host, name: &str) -> EvaluationMetric {
@@ -86,13 +105,7 @@ pub(crate) fn facts(architecture: &str) -> Arc<ModelFacts> {
 
 /// An idle variant.
 pub(crate) fn variant(name: &str) -> VariantStatus {
-    VariantStatus {
-        name: name.to_owned(),
-        running: 0,
-        waiting: 0,
-        kv_usage: 0.0,
-        milliseconds_per_token: None,
-    }
+    VariantStatus { name: name.to_owned(), accepts: true, ..VariantStatus::default() }
 }
 
 /// The component with an empty custom section at its end: other bytes, the same behaviour.

@@ -2,12 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use espalier_components::{RouteRequest, VariantStatus};
+use espalier_components::{Configuration, RequestRouter, RouteRequest, VariantStatus};
 
 use crate::guests::{host, router, variant};
 
 fn request() -> RouteRequest {
-    RouteRequest { model: "smollm2".to_owned(), prompt_tokens: 100, max_tokens: 50, streaming: true }
+    RouteRequest {
+        model: "smollm2".to_owned(),
+        prompt_tokens: 100,
+        max_tokens: 50,
+        streaming: true,
+        ..RouteRequest::default()
+    }
 }
 
 fn busy(name: &str, running: u32, waiting: u32, kv_usage: f32, pace: Option<f32>) -> VariantStatus {
@@ -18,7 +24,8 @@ fn busy(name: &str, running: u32, waiting: u32, kv_usage: f32, pace: Option<f32>
 fn the_variant_with_the_fewest_requests_answers() {
     let host = host();
     let router = router(&host, "least-busy");
-    let route = |variants: &[VariantStatus]| router.route(&request(), variants).unwrap();
+    let order = |variants: &[VariantStatus]| router.route(&request(), variants).unwrap().order;
+    let route = |variants: &[VariantStatus]| order(variants)[0];
     assert_eq!(route(&[variant("original")]), 0);
     assert_eq!(
         route(&[busy("a", 3, 1, 0.1, None), busy("b", 2, 1, 0.9, None), busy("c", 0, 4, 0.0, None)]),
@@ -27,6 +34,7 @@ fn the_variant_with_the_fewest_requests_answers() {
     assert_eq!(route(&[busy("a", 1, 0, 0.5, None), busy("b", 0, 1, 0.4, None)]), 1);
     assert_eq!(route(&[busy("a", 1, 0, 0.5, Some(9.0)), busy("b", 1, 0, 0.5, Some(7.0))]), 1);
     assert_eq!(route(&[variant("a"), variant("b")]), 0);
+    assert_eq!(order(&[busy("a", 2, 0, 0.0, None), variant("b"), busy("c", 1, 0, 0.0, None)]), [1, 2, 0]);
     assert_eq!(route(&[busy("a", u32::MAX, u32::MAX, 1.0, None), busy("b", u32::MAX, 0, 1.0, None)]), 1);
 }
 
@@ -39,7 +47,7 @@ fn many_threads_can_ask_at_once() {
             scope.spawn(|| {
                 for _ in 0..200 {
                     let variants = [busy("a", 1, 0, 0.0, None), variant("b")];
-                    assert_eq!(router.route(&request(), &variants).unwrap(), 1);
+                    assert_eq!(router.route(&request(), &variants).unwrap().order, [1, 0]);
                 }
             });
         }
@@ -72,8 +80,9 @@ fn a_fresh_instance_starts_in_the_microseconds() {
     let variants = [variant("a")];
     let times: Vec<Duration> = (0..500)
         .map(|_| {
-            let router = espalier_components::RequestRouter::new(component.clone()).unwrap();
+            let configuration = Configuration::default();
             let started = Instant::now();
+            let router = RequestRouter::new(component.clone(), &configuration).unwrap();
             router.route(&request(), &variants).unwrap();
             started.elapsed()
         })

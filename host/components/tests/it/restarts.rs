@@ -1,11 +1,12 @@
 //! What survives a restart and a kill.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use espalier_components::{Deployments, Host, HostConfig, RouteRequest, Slot};
+use espalier_components::{Activation, CallShare, Configuration, Deployments, RouteRequest, Slot};
 use espalier_state::{Digest, State};
 
 use crate::deployments::open;
@@ -15,9 +16,8 @@ use crate::guests::{bytes, variant};
 const VICTIM: &str = "ESPALIER_TEST_VICTIM";
 
 fn route(deployments: &Deployments) -> usize {
-    let request =
-        RouteRequest { model: "smollm2".to_owned(), prompt_tokens: 1, max_tokens: 1, streaming: false };
-    deployments.router().unwrap().route(&request, &[variant("original")]).unwrap()
+    let request = RouteRequest { model: "smollm2".to_owned(), ..RouteRequest::default() };
+    deployments.router().unwrap().route(&request, &[variant("original")]).unwrap().order[0]
 }
 
 #[test]
@@ -95,28 +95,84 @@ fn a_damaged_component_leaves_its_slot_unusable_and_says_so() {
     assert_eq!(route(&deployments), 0);
 }
 
+/// Writes what a slot is to have before a change, and the same again once the change is made. What was written stays
+/// when the process is killed.
+struct Journal(fs::File);
+
+impl Journal {
+    const FILE: &str = "journal";
+
+    fn open(directory: &Path) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(directory.join(Self::FILE));
+        Self(file.unwrap())
+    }
+
+    fn around<T>(&mut self, wanted: &str, change: impl FnOnce() -> T) -> T {
+        self.line(&format!("begin {wanted}\n"));
+        let changed = change();
+        self.line(&format!("end {wanted}\n"));
+        changed
+    }
+
+    /// In one piece: a kill leaves all of it or nothing.
+    fn line(&mut self, line: &str) {
+        self.0.write_all(line.as_bytes()).unwrap();
+    }
+
+    /// What has been written, and forgets it.
+    fn take(directory: &Path) -> String {
+        let path = directory.join(Self::FILE);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        drop(fs::remove_file(path));
+        text
+    }
+}
+
+/// What a slot has, as the journal says it.
+fn described(activation: &Activation) -> String {
+    let canary = activation.canary.as_ref().map_or("nothing", |canary| canary.component.as_str());
+    format!("{} beside {canary}", activation.component)
+}
+
 /// Not a test of its own: what the killed process does, in an endless loop.
 #[test]
 fn victim() {
     let Some(directory) = std::env::var_os(VICTIM) else { return };
-    let state = State::open(Path::new(&directory)).unwrap();
-    let host = Host::with_state(HostConfig::default(), &state).unwrap();
-    let deployments = Deployments::open(host, state).unwrap();
+    let directory = Path::new(&directory);
+    let deployments = open(directory);
+    let mut journal = Journal::open(directory);
     let names = ["least-busy", "fixture-hostile-router"];
+    let weight = CallShare::new(0.5).unwrap();
     for i in 0.. {
         let (next, other) = (names[i % 2], names[(i + 1) % 2]);
         deployments.deploy(next, &bytes(next), None).unwrap();
-        deployments.activate(&Slot::Router, next, None).unwrap();
+        if i > 0 && i % 3 == 0 {
+            let trial = format!("{other}@0.1.0 beside {next}@0.1.0");
+            journal.around(&trial, || {
+                let told = Configuration::default();
+                deployments.try_canary(&Slot::Router, next, &told, weight, None).unwrap()
+            });
+            journal.around(&format!("{next}@0.1.0 beside nothing"), || {
+                deployments.promote(&Slot::Router, None).unwrap()
+            });
+        } else {
+            journal.around(&format!("{next}@0.1.0 beside nothing"), || {
+                deployments.activate(&Slot::Router, next, None).unwrap()
+            });
+        }
         if i > 0 {
             deployments.remove(other).unwrap();
         }
     }
 }
 
-#[test]
-fn a_kill_at_any_point_leaves_a_consistent_store() {
+/// Kills a process that deploys, activates, tries, promotes and removes, so many times; after each time the slot has what
+/// the last change that ended gave it, or the one that was under way. Returns how many changes there were.
+fn kill_again_and_again(rounds: u32) -> u64 {
     let directory = tempfile::tempdir().unwrap();
-    for round in 0..12_u32 {
+    let mut revision = 0;
+    for round in 0..rounds {
+        let before = open(directory.path()).slots().first().map(|slot| described(&slot.activation));
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["restarts::victim", "--exact", "--nocapture"])
             .env(VICTIM, directory.path())
@@ -124,23 +180,55 @@ fn a_kill_at_any_point_leaves_a_consistent_store() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(u64::from(150 + round * 37 % 200)));
+        std::thread::sleep(Duration::from_micros(u64::from(60_000 + round * 7_919 % 240_000)));
         let ended_early = victim.try_wait().unwrap();
         victim.kill().unwrap();
         victim.wait().unwrap();
         assert_eq!(ended_early, None, "the victim failed by itself in round {round}");
 
         let deployments = open(directory.path());
-        for slot in deployments.slots() {
-            assert_eq!(slot.problem, None, "round {round}");
-            assert_eq!(route(&deployments), 0);
-            let history = deployments.history(&slot.activation.slot).unwrap();
-            assert_eq!(history.first(), Some(&slot.activation));
-            assert!(history.windows(2).all(|pair| pair[0].revision.0 == pair[1].revision.0 + 1));
-        }
-        let state = State::open(directory.path()).unwrap();
-        for record in deployments.components().unwrap() {
-            assert_eq!(Digest::of(&state.blobs().get(record.digest).unwrap()), record.digest);
-        }
+        let journal = Journal::take(directory.path());
+        let of = |word: &str| journal.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
+        let (begun, ended) = (of("begin "), of("end "));
+        let slots = deployments.slots();
+        let found = slots.first().map_or(0, |slot| slot.activation.revision.0);
+        let changes = found - revision;
+        let least = ended.len() as u64;
+        assert!((least..=begun.len() as u64).contains(&changes), "round {round}: {changes}\n{journal}");
+        let wanted = if changes == least { ended.last().copied() } else { begun.last().copied() };
+        let wanted = wanted.map(str::to_owned).or(before);
+        assert_eq!(slots.first().map(|slot| described(&slot.activation)), wanted, "round {round}");
+        revision = found;
+        is_consistent(directory.path(), &deployments);
     }
+    revision
+}
+
+/// Everything that is recorded can be used, and every blob is what its name says.
+fn is_consistent(directory: &Path, deployments: &Deployments) {
+    for slot in deployments.slots() {
+        assert_eq!((&slot.problem, &slot.canary_problem), (&None, &None));
+        assert_eq!(route(deployments), 0);
+        let history = deployments.history(&slot.activation.slot).unwrap();
+        assert_eq!(history.first(), Some(&slot.activation));
+        assert!(history.windows(2).all(|pair| pair[0].revision.0 == pair[1].revision.0 + 1));
+    }
+    let state = State::open(directory).unwrap();
+    for record in deployments.components().unwrap() {
+        assert_eq!(Digest::of(&state.blobs().get(record.digest).unwrap()), record.digest);
+    }
+}
+
+#[test]
+fn a_kill_at_any_point_leaves_a_consistent_store() {
+    let changes = kill_again_and_again(12);
+    println!("{changes} changes in 12 rounds");
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn two_hundred_kills_leave_a_consistent_store() {
+    let changes = kill_again_and_again(200);
+    println!("{changes} changes in 200 rounds");
+    assert!(changes > 200, "{changes}");
 }

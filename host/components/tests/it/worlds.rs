@@ -25,11 +25,14 @@ fn everything_that_does_not_fit_is_named() {
         "it imports espalier:kernels/network@0.1.0, which the world does not give",
         "espalier:kernels/telemetry@0.1.0 gives \"log\" as `func(level: enum { debug, info, warning, error }, message: string)`, \
          the component imports `func(level: enum { debug, info }, message: string)`",
+        "the component must export \"configure\" of espalier:policy/routing@0.1.0, which is not there",
         "the component must export \"describe\" of espalier:policy/routing@0.1.0, which is not there",
         "espalier:policy/routing@0.1.0 exports \"route\" as `func(model: string) -> u32`, the component must export \
-         `func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool }, variants: \
-         list<record { name: string, running: u32, waiting: u32, kv-usage: f32, milliseconds-per-token: option<f32> }>) \
-         -> result<u32, string>`",
+         `func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool, session: \
+         option<u64>, quality: option<f32>, draw: u64 }, variants: list<record { name: string, accepts: bool, running: u32, \
+         waiting: u32, kv-usage: f32, milliseconds-per-token: option<f32>, parameters: u64, active-parameters: u64, \
+         weight-bytes: u64 }>) -> result<record { order: list<u32>, shadow: option<record { target: u32, share: f32 }> }, \
+         string>`",
     ];
     assert_eq!(problems, &expected);
 }

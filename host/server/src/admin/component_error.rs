@@ -34,12 +34,20 @@ impl From<ComponentError> for ApiError {
             ComponentError::InvalidName { kind, found, expected } => {
                 Self::new(ErrorKind::InvalidValue, message).at(kind).found(found).expected(expected)
             }
+            ComponentError::InvalidConfiguration { found, expected } => {
+                Self::new(ErrorKind::InvalidValue, message)
+                    .at("configuration")
+                    .found(found)
+                    .expected(expected)
+            }
             ComponentError::Ambiguous { .. } => Self::new(ErrorKind::InvalidValue, message).at("component"),
             ComponentError::NotDeployed(_) | ComponentError::FileNotFound { .. } => {
                 Self::new(ErrorKind::NotFound, message).at("component")
             }
             ComponentError::SlotEmpty(_) => Self::new(ErrorKind::NotFound, message).at("slot"),
-            ComponentError::NothingEarlier(_) => Self::new(ErrorKind::Conflict, message).at("slot"),
+            ComponentError::NothingEarlier(_) | ComponentError::NoCanary(_) => {
+                Self::new(ErrorKind::Conflict, message).at("slot")
+            }
             ComponentError::VersionTaken { .. } | ComponentError::InUse { .. } => {
                 Self::new(ErrorKind::Conflict, message).at("component")
             }

@@ -1,8 +1,10 @@
-//! Components: deploying, activating, rolling back, removing.
+//! Components: deploying, activating, trying as a canary, rolling back, removing.
 //!
 //! A component is stored under its digest and becomes active in a slot by an activation with a revision. Deploying
-//! compiles and checks it before anything changes, so a component that does not fit leaves the active one in place.
+//! compiles, checks and configures it before anything changes, so a component that does not fit leaves the active one
+//! in place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use espalier_components::{Activation, ComponentRecord, Slot};
+use espalier_components::{Activation, CallShare, ComponentRecord, Configuration, Slot};
 use espalier_state::Revision;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +22,8 @@ use crate::application::Application;
 use crate::body;
 use crate::fields::Fields;
 
+/// How a component can be named.
+const REFERENCE: &str = "a digest, a name, or name@version";
 /// Activations that are shown per slot.
 const HISTORY_LENGTH: usize = 20;
 
@@ -30,6 +34,8 @@ pub struct DeployQuery {
     activate: Option<bool>,
     slot: Option<String>,
     expected_revision: Option<u64>,
+    /// A JSON object of texts.
+    configuration: Option<String>,
     /// What errors call the component until it has said its name.
     label: Option<String>,
 }
@@ -71,20 +77,25 @@ pub async fn deploy(
             .found(media_type)
             .expected("application/wasm"));
     }
+    let activate = query.activate.unwrap_or(true);
+    let configuration = configuration_of_query(query.configuration.as_deref(), activate)?;
     let bytes = body::read(request, body::COMPONENT_LIMIT).await?;
     let label = query.label.unwrap_or_else(|| "the component".to_owned());
     let expected_revision = query.expected_revision.map(Revision);
-    let activate = query.activate.unwrap_or(true);
     application
         .clone()
         .blocking(move || {
             let deployments = application.deployments();
             let world = slot.as_ref().map(Slot::world);
+            if activate {
+                deployments.try_out(&label, &bytes, slot.as_ref(), &configuration)?;
+            }
             let deployed = deployments.deploy(&label, &bytes, world)?;
             let activation = if activate {
                 let slot =
                     slot.unwrap_or_else(|| Slot::default_for(deployed.record.world, &deployed.record.name));
-                Some(deployments.activate(&slot, &deployed.record.digest.to_string(), expected_revision)?)
+                let digest = deployed.record.digest.to_string();
+                Some(deployments.configure(&slot, &digest, &configuration, expected_revision)?)
             } else {
                 None
             };
@@ -116,20 +127,61 @@ pub async fn slots(State(application): State<Arc<Application>>) -> Result<Json<V
     application.clone().blocking(move || Ok(Json(json!({"slots": slots_json(&application)?})))).await
 }
 
-/// `POST /admin/v1/slots/activate`: `{slot, component, expected_revision?}`.
+/// `POST /admin/v1/slots/activate`: `{slot, component, configuration?, expected_revision?}`.
 pub async fn activate(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
 ) -> Result<Json<Activation>, ApiError> {
     let mut fields = Fields::of_body(body::read_json(request).await?)?;
     let slot = slot(&mut fields)?;
-    let reference = fields.required_string("component", "a digest, a name, or name@version")?;
-    let expected = fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision);
-    fields.finish(&["slot", "component", "expected_revision"])?;
+    let reference = fields.required_string("component", REFERENCE)?;
+    let configuration = configuration(&mut fields)?;
+    let expected = expected_revision(&mut fields)?;
+    fields.finish(&["slot", "component", "configuration", "expected_revision"])?;
     application
         .clone()
-        .blocking(move || Ok(Json(application.deployments().activate(&slot, &reference, expected)?)))
+        .blocking(move || {
+            Ok(Json(application.deployments().configure(&slot, &reference, &configuration, expected)?))
+        })
         .await
+}
+
+/// `POST /admin/v1/slots/canary`: `{component, weight, slot?, configuration?, expected_revision?}`.
+pub async fn canary(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Json<Activation>, ApiError> {
+    let mut fields = Fields::of_body(body::read_json(request).await?)?;
+    let slot: Option<Slot> = fields.string("slot")?.map(|slot| slot.parse()).transpose()?;
+    let reference = fields.required_string("component", REFERENCE)?;
+    let weight = fields.number("weight", 0.0..=1.0)?;
+    let weight = weight.ok_or_else(|| ApiError::missing("weight", "a share of the calls above 0"))?;
+    let weight = CallShare::new(weight)?;
+    let configuration = configuration(&mut fields)?;
+    let expected = expected_revision(&mut fields)?;
+    fields.finish(&["component", "weight", "slot", "configuration", "expected_revision"])?;
+    application
+        .clone()
+        .blocking(move || {
+            let deployments = application.deployments();
+            let record = deployments.inspect(&reference)?;
+            let slot = slot.unwrap_or_else(|| Slot::default_for(record.world, &record.name));
+            let digest = record.digest.to_string();
+            Ok(Json(deployments.try_canary(&slot, &digest, &configuration, weight, expected)?))
+        })
+        .await
+}
+
+/// `POST /admin/v1/slots/promote`: `{slot, expected_revision?}`.
+pub async fn promote(
+    State(application): State<Arc<Application>>,
+    request: Request<Body>,
+) -> Result<Json<Activation>, ApiError> {
+    let mut fields = Fields::of_body(body::read_json(request).await?)?;
+    let slot = slot(&mut fields)?;
+    let expected = expected_revision(&mut fields)?;
+    fields.finish(&["slot", "expected_revision"])?;
+    application.clone().blocking(move || Ok(Json(application.deployments().promote(&slot, expected)?))).await
 }
 
 /// `POST /admin/v1/slots/rollback`: `{slot, to_revision?, expected_revision?}`.
@@ -140,7 +192,7 @@ pub async fn rollback(
     let mut fields = Fields::of_body(body::read_json(request).await?)?;
     let slot = slot(&mut fields)?;
     let to = fields.integer("to_revision", 1..=u64::MAX)?.map(Revision);
-    let expected = fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision);
+    let expected = expected_revision(&mut fields)?;
     fields.finish(&["slot", "to_revision", "expected_revision"])?;
     application
         .clone()
@@ -150,6 +202,41 @@ pub async fn rollback(
 
 fn slot(fields: &mut Fields) -> Result<Slot, ApiError> {
     Ok(fields.required_string("slot", "router, scoring/NAME or metric/NAME")?.parse()?)
+}
+
+fn expected_revision(fields: &mut Fields) -> Result<Option<Revision>, ApiError> {
+    Ok(fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision))
+}
+
+/// Reads `configuration`, an object of texts.
+fn configuration(fields: &mut Fields) -> Result<Configuration, ApiError> {
+    let Some(value) = fields.take("configuration") else { return Ok(Configuration::default()) };
+    settings("configuration", value)
+}
+
+fn configuration_of_query(text: Option<&str>, activates: bool) -> Result<Configuration, ApiError> {
+    let Some(text) = text else { return Ok(Configuration::default()) };
+    if !activates {
+        let expected = "none where the component is only stored: a configuration belongs to a slot";
+        return Err(ApiError::field("configuration", text, expected));
+    }
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| ApiError::field("configuration", text, format!("a JSON object ({error})")))?;
+    settings("configuration", value)
+}
+
+fn settings(path: &str, value: Value) -> Result<Configuration, ApiError> {
+    let Value::Object(object) = value else {
+        return Err(ApiError::field(path, value, "an object of texts"));
+    };
+    let mut settings = BTreeMap::new();
+    for (key, value) in object {
+        match value {
+            Value::String(text) => settings.insert(key, text),
+            other => return Err(ApiError::field(format!("{path}.{key}"), other, "a text")),
+        };
+    }
+    Ok(Configuration::new(settings)?)
 }
 
 fn slots_json(application: &Application) -> Result<Vec<Value>, ApiError> {

@@ -124,12 +124,16 @@ metrics! {
         "Generated tokens per sequence.";
 
     ROUTED = "espalier_routed_requests_total", Kind::Counter, &["model", "variant", "by"],
-        "Requests by the variant that got them; by is router, pin or default.";
+        "Requests by the variant that took them; by is router, pin, default, or fallback where those before it in the router's order took none.";
+    SHADOWED = "espalier_shadow_requests_total", Kind::Counter, &["model", "variant", "outcome"],
+        "Copies of requests for a shadow; outcome is finished, dropped (requests waited, or too many copies ran) or failed.";
     ROUTER_FAILURES = "espalier_router_failures_total", Kind::Counter, &["model", "component", "version"],
         "Requests whose router component failed, so that the default variant answered.";
     COMPONENT_CALLS = "espalier_component_calls_total", Kind::Counter, COMPONENT_OUTCOME,
         "Calls into components; outcome is ok, a limit that was reached (guest_time, memory, …), or trap, guest, invalid_answer, input or busy.";
     COMPONENT_SECONDS = "espalier_component_call_seconds", CALL, COMPONENT, "Duration of calls into components.";
+    COMPONENT_WEIGHT = "espalier_component_weight", Kind::Gauge, &["component", "version", "slot", "role"],
+        "The share of its slot's calls that a component gets; role is active or canary.";
     JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state.";
 
     VLLM_PROMPT_TOKENS = "vllm:prompt_tokens_total", Kind::Counter, VLLM, "Number of prefill tokens processed.";

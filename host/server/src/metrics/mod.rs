@@ -11,13 +11,14 @@ mod generation;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use espalier_components::{Call, CallObserver, ComponentError, Identity};
+use espalier_components::{Call, CallObserver, ComponentError, Identity, SlotStatus};
 use espalier_engine::Registry;
 use espalier_pruning::JobCount;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, TextEncoder};
 
 use crate::api_error::ErrorKind;
 use crate::error::ServerError;
+use crate::openai::shadow::Outcome;
 use build::Build;
 use definition as d;
 pub use generation::GenerationObserver;
@@ -33,6 +34,18 @@ pub enum Names {
     Vllm,
 }
 
+/// What there is at the moment of an answer.
+pub struct Snapshot<'a> {
+    /// Whether requests are taken.
+    pub ready: bool,
+    /// The loaded models.
+    pub loaded: &'a Registry,
+    /// The jobs by state.
+    pub jobs: &'a [JobCount],
+    /// What each slot has.
+    pub slots: &'a [SlotStatus],
+}
+
 /// The collectors.
 #[derive(Debug)]
 pub struct Metrics {
@@ -42,6 +55,7 @@ pub struct Metrics {
     api_errors: IntCounterVec,
     ready: GaugeVec,
     routed: IntCounterVec,
+    shadowed: IntCounterVec,
     router_failures: IntCounterVec,
     component_calls: IntCounterVec,
     component_seconds: HistogramVec,
@@ -59,6 +73,7 @@ struct Levels {
     kv_blocks: GaugeVec,
     kv_bytes: GaugeVec,
     weight_bytes: GaugeVec,
+    component_weights: GaugeVec,
     jobs: GaugeVec,
     vllm_running: GaugeVec,
     vllm_waiting: GaugeVec,
@@ -79,6 +94,7 @@ impl Metrics {
             api_errors: build.counter(&d::API_ERRORS)?,
             ready: build.gauge(&d::READY)?,
             routed: build.counter(&d::ROUTED)?,
+            shadowed: build.counter(&d::SHADOWED)?,
             router_failures: build.counter(&d::ROUTER_FAILURES)?,
             component_calls: build.counter(&d::COMPONENT_CALLS)?,
             component_seconds: build.histogram(&d::COMPONENT_SECONDS)?,
@@ -89,6 +105,7 @@ impl Metrics {
                 kv_blocks: build.gauge(&d::KV_BLOCKS)?,
                 kv_bytes: build.gauge(&d::KV_BYTES)?,
                 weight_bytes: build.gauge(&d::WEIGHT_BYTES)?,
+                component_weights: build.gauge(&d::COMPONENT_WEIGHT)?,
                 jobs: build.gauge(&d::JOBS)?,
                 vllm_running: build.gauge(&d::VLLM_RUNNING)?,
                 vllm_waiting: build.gauge(&d::VLLM_WAITING)?,
@@ -115,7 +132,12 @@ impl Metrics {
         self.api_errors.with_label_values(&[kind.code()]).inc();
     }
 
-    /// A request got a variant, by `router`, `pin` or `default`.
+    /// A copy of a request came to its end.
+    pub fn shadowed(&self, model: &str, variant: &str, outcome: Outcome) {
+        self.shadowed.with_label_values(&[model, variant, outcome.name()]).inc();
+    }
+
+    /// A variant took a request, by `router`, `pin`, `default` or `fallback`.
     pub fn routed(&self, model: &str, variant: &str, by: &str) {
         self.routed.with_label_values(&[model, variant, by]).inc();
     }
@@ -141,16 +163,11 @@ impl Metrics {
     ///
     /// # Errors
     /// A collector that Prometheus' encoder refuses.
-    pub fn render(
-        &self,
-        names: Names,
-        ready: bool,
-        loaded: &Registry,
-        jobs: &[JobCount],
-    ) -> Result<String, ServerError> {
+    pub fn render(&self, names: Names, now: &Snapshot<'_>) -> Result<String, ServerError> {
         let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ready.with_label_values::<&str>(&[]).set(f64::from(u8::from(ready)));
-        self.levels.set(loaded, jobs);
+        self.ready.with_label_values::<&str>(&[]).set(f64::from(u8::from(now.ready)));
+        self.levels.set(now.loaded, now.jobs);
+        self.levels.set_weights(now.slots);
         let families: Vec<_> = self
             .registry
             .gather()
@@ -184,6 +201,7 @@ impl Levels {
             &self.kv_blocks,
             &self.kv_bytes,
             &self.weight_bytes,
+            &self.component_weights,
             &self.jobs,
             &self.vllm_running,
             &self.vllm_waiting,
@@ -226,6 +244,26 @@ impl Levels {
         }
         for job in jobs {
             self.jobs.with_label_values(&[job.kind.as_str(), job.state.name()]).set(job.count as f64);
+        }
+    }
+}
+
+impl Levels {
+    /// The shares of the slots' calls.
+    fn set_weights(&self, slots: &[SlotStatus]) {
+        for SlotStatus { activation, .. } in slots {
+            let slot = activation.slot.to_string();
+            let set = |label: &str, role: &str, weight: f64| {
+                // A label is `name@version`, and a name has no `@`.
+                let (name, version) = label.split_once('@').unwrap_or((label, ""));
+                self.component_weights.with_label_values(&[name, version, &slot, role]).set(weight);
+            };
+            let canary = activation.canary.as_ref();
+            let weight = canary.map_or(0.0, |canary| canary.weight.get());
+            set(&activation.component, "active", 1.0 - weight);
+            if let Some(canary) = canary {
+                set(&canary.component, "canary", weight);
+            }
         }
     }
 }

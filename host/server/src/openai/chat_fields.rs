@@ -4,8 +4,8 @@ use crate::openai::request_field::Support::{Bookkeeping, Implemented, OnlyNeutra
 use crate::openai::request_field::{RequestField, field};
 use crate::openai::shared_fields::{
     CACHE_SALT, FREQUENCY_PENALTY, GUIDED_CHOICE, GUIDED_GRAMMAR, GUIDED_JSON, GUIDED_REGEX, LOGIT_BIAS,
-    MIN_P, MODEL, N, PRESENCE_PENALTY, PRIORITY, REPETITION_PENALTY, SEED, STOP, STREAM, STREAM_OPTIONS,
-    STRUCTURED_OUTPUTS, TEMPERATURE, TOP_K, TOP_P, USER,
+    MIN_P, MODEL, N, PRESENCE_PENALTY, PRIORITY, QUALITY, REPETITION_PENALTY, SEED, SESSION_ID, STOP, STREAM,
+    STREAM_OPTIONS, STRUCTURED_OUTPUTS, TEMPERATURE, TOP_K, TOP_P, USER,
 };
 
 /// The fields of `POST /v1/chat/completions`.
@@ -100,6 +100,8 @@ pub const CHAT_FIELDS: &[RequestField] = &[
     USER,
     PRIORITY,
     CACHE_SALT,
+    SESSION_ID,
+    QUALITY,
     field("metadata", Bookkeeping, r#"{"type":"object"}"#, ""),
     field("safety_identifier", Bookkeeping, r#"{"type":"string"}"#, ""),
     field("prompt_cache_key", Bookkeeping, r#"{"type":"string"}"#, ""),

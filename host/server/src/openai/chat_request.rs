@@ -11,6 +11,7 @@ use crate::openai::chat_fields::CHAT_FIELDS;
 use crate::openai::completion_request::{address, max_tokens};
 use crate::openai::message::turns;
 use crate::openai::output_constraint::{OutputConstraint, chat_output_constraint};
+use crate::openai::preference::Preference;
 use crate::openai::request_field::{names, take_unimplemented};
 use crate::openai::sampling::{Delivery, alternatives, choice_count, delivery, sampling, stop};
 use crate::openai::scheduling::Scheduling;
@@ -43,6 +44,8 @@ pub struct ChatRequest {
     pub logprobs: Option<usize>,
     /// How it stands to other requests.
     pub scheduling: Scheduling,
+    /// What the router is told of the client's wishes.
+    pub preference: Preference,
 }
 
 impl ChatRequest {
@@ -75,6 +78,7 @@ impl ChatRequest {
         let choices = choice_count(&mut fields, "n")?.unwrap_or(1);
         let logprobs = logprobs(&mut fields)?;
         let scheduling = Scheduling::parse(&mut fields)?;
+        let preference = Preference::parse(&mut fields, scheduling.user())?;
         take_unimplemented(&mut fields, CHAT_FIELDS)?;
         fields.finish(&names(CHAT_FIELDS))?;
         let max_tokens = newer.or(older);
@@ -91,6 +95,7 @@ impl ChatRequest {
             choices,
             logprobs,
             scheduling,
+            preference,
         })
     }
 }

@@ -4,8 +4,8 @@ use crate::openai::request_field::Support::{Implemented, Refused};
 use crate::openai::request_field::{RequestField, field};
 use crate::openai::shared_fields::{
     CACHE_SALT, FREQUENCY_PENALTY, GUIDED_CHOICE, GUIDED_GRAMMAR, GUIDED_JSON, GUIDED_REGEX, LOGIT_BIAS,
-    MIN_P, MODEL, N, PRESENCE_PENALTY, PRIORITY, REPETITION_PENALTY, SEED, STOP, STREAM, STREAM_OPTIONS,
-    STRUCTURED_OUTPUTS, TEMPERATURE, TOP_K, TOP_P, USER,
+    MIN_P, MODEL, N, PRESENCE_PENALTY, PRIORITY, QUALITY, REPETITION_PENALTY, SEED, SESSION_ID, STOP, STREAM,
+    STREAM_OPTIONS, STRUCTURED_OUTPUTS, TEMPERATURE, TOP_K, TOP_P, USER,
 };
 
 /// The fields of `POST /v1/completions`.
@@ -68,6 +68,8 @@ pub const COMPLETION_FIELDS: &[RequestField] = &[
     USER,
     PRIORITY,
     CACHE_SALT,
+    SESSION_ID,
+    QUALITY,
     field(
         "logprobs",
         Implemented,

@@ -8,6 +8,7 @@ use crate::fields::Fields;
 use crate::model_address::ModelAddress;
 use crate::openai::completion_fields::COMPLETION_FIELDS;
 use crate::openai::output_constraint::{OutputConstraint, structured_outputs};
+use crate::openai::preference::Preference;
 use crate::openai::request_field::{names, take_unimplemented};
 use crate::openai::sampling::{CHOICE_LIMIT, Delivery, alternatives, choice_count, delivery, sampling, stop};
 use crate::openai::scheduling::Scheduling;
@@ -56,6 +57,8 @@ pub struct CompletionRequest {
     pub echo: bool,
     /// How it stands to other requests.
     pub scheduling: Scheduling,
+    /// What the router is told of the client's wishes.
+    pub preference: Preference,
 }
 
 impl CompletionRequest {
@@ -76,6 +79,7 @@ impl CompletionRequest {
         let delivery = delivery(&mut fields)?;
         let logprobs = alternatives(&mut fields, "logprobs", LOGPROBS_LIMIT)?;
         let scheduling = Scheduling::parse(&mut fields)?;
+        let preference = Preference::parse(&mut fields, scheduling.user())?;
         if let (true, Delivery::Stream { .. }) = (selection.selects(), delivery) {
             let found = format!("{}, with n {} and stream", selection.generated, selection.answered);
             return Err(ApiError::field("best_of", found, "n, since the best are known only at the end"));
@@ -96,6 +100,7 @@ impl CompletionRequest {
             logprobs,
             echo,
             scheduling,
+            preference,
         })
     }
 }

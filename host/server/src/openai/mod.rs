@@ -3,7 +3,7 @@
 //! A request is parsed into a type that holds only what this server does ([`completion_request`], [`chat_request`]),
 //! becomes running sequences ([`preparation`]), kept to a grammar if the request wants that ([`output_constraint`],
 //! [`answer_grammar`]), whose events are read into pieces ([`choice`], [`delta`]) that are answered whole ([`selection`]) or
-//! as a stream ([`answer`], [`frames`]).
+//! as a stream ([`answer`], [`frames`]). Where a router wants that, another variant gets a copy ([`shadow`]).
 
 pub mod answer;
 pub mod answer_grammar;
@@ -18,12 +18,14 @@ pub mod frames;
 pub mod logprobs;
 pub mod message;
 pub mod output_constraint;
+pub mod preference;
 pub mod preparation;
 pub mod request_field;
 pub mod sampling;
 pub mod scheduling;
 pub mod score_ledger;
 pub mod selection;
+pub mod shadow;
 mod shared_fields;
 pub mod tools;
 
@@ -47,7 +49,7 @@ use chat_request::ChatRequest;
 use completion_request::CompletionRequest;
 use delta::ChoiceUsage;
 use frames::Frames;
-use preparation::{Running, start_chat, start_completion};
+use preparation::{Running, copy_chat, copy_completion, start_chat, start_completion};
 use sampling::Delivery;
 use selection::{Selection, WholeChoice};
 
@@ -56,9 +58,13 @@ pub async fn create_completion(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let request = CompletionRequest::parse(body::read_json(request).await?)?;
+    let request = Arc::new(CompletionRequest::parse(body::read_json(request).await?)?);
     let (delivery, selection) = (request.delivery, request.selection);
-    let running = application.clone().blocking(move || start_completion(&application, &request)).await?;
+    let asked = (Arc::clone(&application), Arc::clone(&request));
+    let running = application.blocking(move || start_completion(&asked.0, &asked.1)).await?;
+    if let Some(copied) = running.copied() {
+        shadow::cast(&application, copied, move |generation| copy_completion(generation, &request));
+    }
     respond(Shape::Completion, delivery, selection, running).await
 }
 
@@ -67,9 +73,13 @@ pub async fn create_chat_completion(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let request = ChatRequest::parse(body::read_json(request).await?)?;
+    let request = Arc::new(ChatRequest::parse(body::read_json(request).await?)?);
     let (delivery, selection) = (request.delivery, Selection::all(request.choices));
-    let running = application.clone().blocking(move || start_chat(&application, &request)).await?;
+    let asked = (Arc::clone(&application), Arc::clone(&request));
+    let running = application.blocking(move || start_chat(&asked.0, &asked.1)).await?;
+    if let Some(copied) = running.copied() {
+        shadow::cast(&application, copied, move |generation| copy_chat(generation, &request));
+    }
     respond(Shape::Chat, delivery, selection, running).await
 }
 
@@ -79,7 +89,7 @@ async fn respond(
     selection: Selection,
     running: Running,
 ) -> Result<Response, ApiError> {
-    let Running { generation, choices } = running;
+    let Running { generation, choices, .. } = running;
     let answer = Answer::new(shape, generation.id().clone());
     let mut response = match delivery {
         Delivery::Stream { include_usage } => {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use espalier_engine::{Constraint, GenerateRequest, Generation, SamplingParams};
+use espalier_engine::{Constraint, EngineError, GenerateRequest, Generation, SamplingParams};
 use espalier_model::chat::{AnswerEvent, AnswerParser, Conversation, Turn};
 
 use crate::api_error::{ApiError, ErrorKind};
@@ -19,12 +19,14 @@ use crate::openai::completion_request::{CompletionRequest, Prompt};
 use crate::openai::delta::Delta;
 use crate::openai::frames::Choice;
 use crate::openai::logprobs::{EchoedPrompt, LogprobReader};
+use crate::openai::preference::Preference;
 use crate::openai::sampling::Delivery;
 use crate::openai::scheduling::Scheduling;
+use crate::openai::shadow::Copied;
 use crate::openai::tools::ToolUse;
-use crate::routing::RequestOutline;
+use crate::routing::{RequestOutline, Route};
 
-/// How often a request is routed again because the chosen generation was being replaced.
+/// How often a request is routed again because the chosen generations were being replaced.
 const ROUTING_ATTEMPTS: usize = 3;
 
 /// Turns a request into what a generation is to do.
@@ -51,6 +53,28 @@ pub struct Running {
     pub generation: Arc<Generation>,
     /// Those of the first prompt, then those of the next.
     pub choices: Vec<Choice>,
+    /// The generation that gets a copy.
+    pub shadow: Option<Arc<Generation>>,
+}
+
+impl Running {
+    /// What a copy of it is made of, if somebody gets one.
+    #[must_use]
+    pub fn copied(&self) -> Option<Copied> {
+        Some(Copied {
+            target: Arc::clone(self.shadow.as_ref()?),
+            answering: Arc::clone(&self.generation),
+            sequences: self.choices.len(),
+        })
+    }
+}
+
+/// Why a generation did not start a request.
+enum NotStarted {
+    /// It takes none now; another one may.
+    Occupied(EngineError),
+    /// The request is not one for it.
+    Refused(ApiError),
 }
 
 /// What the two endpoints have in common once their prompts are known.
@@ -68,7 +92,8 @@ struct Common<'a> {
     stop: &'a [String],
     delivery: Delivery,
     tools: &'a ToolUse,
-    scheduling: &'a Scheduling,
+    scheduling: Scheduling,
+    preference: Preference,
     /// The name of the limit in the request, for errors about it.
     limit_field: &'static str,
     /// The name of the field that the prompt comes from.
@@ -78,7 +103,21 @@ struct Common<'a> {
 /// Starts a completion.
 pub fn start_completion(application: &Application, request: &CompletionRequest) -> Result<Running, ApiError> {
     let tools = ToolUse::default();
-    let common = Common {
+    let prepare = |generation: &Generation| prepare_completion(generation, request);
+    start(application, &common_of_completion(request, &tools), &prepare)
+}
+
+/// Starts a copy of a completion, behind everything else.
+pub fn copy_completion(
+    generation: &Generation,
+    request: &CompletionRequest,
+) -> Result<Vec<Choice>, ApiError> {
+    let tools = ToolUse::default();
+    copy(generation, common_of_completion(request, &tools), prepare_completion(generation, request)?)
+}
+
+fn common_of_completion<'a>(request: &'a CompletionRequest, tools: &'a ToolUse) -> Common<'a> {
+    Common {
         address: &request.address,
         choices: request.selection.generated,
         compares: request.selection.selects(),
@@ -89,33 +128,44 @@ pub fn start_completion(application: &Application, request: &CompletionRequest) 
         sampling: &request.sampling,
         stop: &request.stop,
         delivery: request.delivery,
-        tools: &tools,
-        scheduling: &request.scheduling,
+        tools,
+        scheduling: request.scheduling.clone(),
+        preference: request.preference,
         limit_field: "max_tokens",
         prompt_field: "prompt",
-    };
-    let prepare = |generation: &Generation| {
-        let prompts: &[Prompt] = &request.prompts;
-        let prepared = prompts
-            .iter()
-            .enumerate()
-            .map(|(index, prompt)| {
-                let tokens = tokens_of(generation, index, prompts.len(), prompt)?;
-                let echo = request.echo.then(|| match prompt {
-                    Prompt::Text(text) => text.clone(),
-                    Prompt::Tokens(ids) => generation.tokenizer().decode(ids, false),
-                });
-                Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new(), echo })
-            })
-            .collect::<Result<_, ApiError>>()?;
-        Ok(Task { prompts: prepared, grammar: request.constraint.as_ref().map(AnswerGrammar::of_text) })
-    };
-    start(application, &common, &prepare)
+    }
+}
+
+fn prepare_completion(generation: &Generation, request: &CompletionRequest) -> Result<Task, ApiError> {
+    let prompts: &[Prompt] = &request.prompts;
+    let prepared = prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| {
+            let tokens = tokens_of(generation, index, prompts.len(), prompt)?;
+            let echo = request.echo.then(|| match prompt {
+                Prompt::Text(text) => text.clone(),
+                Prompt::Tokens(ids) => generation.tokenizer().decode(ids, false),
+            });
+            Ok(Prepared { tokens, parser: AnswerParser::Plain, opening: Vec::new(), echo })
+        })
+        .collect::<Result<_, ApiError>>()?;
+    Ok(Task { prompts: prepared, grammar: request.constraint.as_ref().map(AnswerGrammar::of_text) })
 }
 
 /// Starts a chat answer.
 pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Running, ApiError> {
-    let common = Common {
+    let prepare = |generation: &Generation| prepare_chat(generation, request);
+    start(application, &common_of_chat(request), &prepare)
+}
+
+/// Starts a copy of a chat answer, behind everything else.
+pub fn copy_chat(generation: &Generation, request: &ChatRequest) -> Result<Vec<Choice>, ApiError> {
+    copy(generation, common_of_chat(request), prepare_chat(generation, request)?)
+}
+
+fn common_of_chat(request: &ChatRequest) -> Common<'_> {
+    Common {
         address: &request.address,
         choices: request.choices,
         compares: false,
@@ -127,39 +177,92 @@ pub fn start_chat(application: &Application, request: &ChatRequest) -> Result<Ru
         stop: &request.stop,
         delivery: request.delivery,
         tools: &request.tools,
-        scheduling: &request.scheduling,
+        scheduling: request.scheduling.clone(),
+        preference: request.preference,
         limit_field: "max_completion_tokens",
         prompt_field: "messages",
-    };
-    let prepare = |generation: &Generation| prepare_chat(generation, request);
-    start(application, &common, &prepare)
+    }
 }
 
 fn start(application: &Application, common: &Common<'_>, prepare: &Prepare<'_>) -> Result<Running, ApiError> {
     for _ in 0..ROUTING_ATTEMPTS {
         let default = application.default_generation(common.address)?;
-        let mut task = prepare(&default)?;
+        let task = prepare(&default)?;
         let outline = RequestOutline {
             prompt_tokens: task.prompts.iter().map(|prompt| prompt.tokens.len()).sum(),
             max_tokens: common.max_tokens.unwrap_or_else(|| default.engine().max_model_len()),
             streaming: common.delivery != Delivery::Whole,
+            preference: common.preference,
         };
-        let generation = application.choose(common.address, default.clone(), outline)?;
-        if !Arc::ptr_eq(&default, &generation) {
-            // Variants of one model usually share a tokenizer; nothing says that they must.
-            task = prepare(&generation)?;
-        }
-        check_lengths(common, &generation, &task.prompts)?;
-        let constraint = task.grammar.map(|grammar| grammar.compile(&generation)).transpose()?;
-        match submit(common, &generation, &task.prompts, constraint.as_ref()) {
-            Ok(choices) => return Ok(Running { generation, choices }),
+        let route = application.route(common.address, &default, outline)?;
+        match start_on_first(application, common, prepare, route, (default, task)) {
+            Ok(running) => return Ok(running),
             // The generation was replaced since it was chosen: its successor is in place already.
-            Err(espalier_engine::EngineError::Draining { .. }) if !application.is_draining() => {}
-            Err(error) => return Err(error.into()),
+            Err(NotStarted::Occupied(EngineError::Draining { .. })) if !application.is_draining() => {}
+            Err(NotStarted::Occupied(error)) => return Err(error.into()),
+            Err(NotStarted::Refused(error)) => return Err(error),
         }
     }
     Err(ApiError::new(ErrorKind::Unavailable, format!("model '{}' is being replaced", common.address.model))
         .retry_after(1))
+}
+
+/// Starts on the first generation of the route that takes the request. Where none does, the error is a full queue's if
+/// there is one, since that passes without anybody's doing.
+fn start_on_first(
+    application: &Application,
+    common: &Common<'_>,
+    prepare: &Prepare<'_>,
+    route: Route,
+    (default, task): (Arc<Generation>, Task),
+) -> Result<Running, NotStarted> {
+    let mut of_default = Some(task);
+    let mut occupied: Option<EngineError> = None;
+    for (place, generation) in route.order.into_iter().enumerate() {
+        // Variants of one model usually share a tokenizer; nothing says that they must.
+        let task = match of_default.take_if(|_| Arc::ptr_eq(&default, &generation)) {
+            Some(task) => Ok(task),
+            None => prepare(&generation).map_err(NotStarted::Refused),
+        };
+        match task.and_then(|task| start_on(common, &generation, task)) {
+            Ok(choices) => {
+                let by = if place == 0 { route.by } else { "fallback" };
+                application.metrics().routed(&generation.id().model, &generation.id().variant, by);
+                let shadow = route.shadow.filter(|shadow| !Arc::ptr_eq(shadow, &generation));
+                return Ok(Running { generation, choices, shadow });
+            }
+            Err(NotStarted::Occupied(error)) => match &occupied {
+                Some(EngineError::QueueFull { .. }) => {}
+                _ => occupied = Some(error),
+            },
+            // What another variant would have refused is no news where the first one is only occupied.
+            Err(NotStarted::Refused(error)) => {
+                return Err(occupied.map_or(NotStarted::Refused(error), NotStarted::Occupied));
+            }
+        }
+    }
+    Err(occupied.map_or_else(
+        || NotStarted::Refused(ApiError::internal("the route has no variant", &common.address)),
+        NotStarted::Occupied,
+    ))
+}
+
+fn start_on(common: &Common<'_>, generation: &Generation, task: Task) -> Result<Vec<Choice>, NotStarted> {
+    check_lengths(common, generation, &task.prompts).map_err(NotStarted::Refused)?;
+    let constraint = task.grammar.map(|grammar| grammar.compile(generation)).transpose();
+    let constraint = constraint.map_err(NotStarted::Refused)?;
+    submit(common, generation, &task.prompts, constraint.as_ref()).map_err(|error| match error {
+        EngineError::QueueFull { .. } | EngineError::Draining { .. } => NotStarted::Occupied(error),
+        other => NotStarted::Refused(other.into()),
+    })
+}
+
+fn copy(generation: &Generation, common: Common<'_>, task: Task) -> Result<Vec<Choice>, ApiError> {
+    let common = Common { scheduling: common.scheduling.of_a_copy(), ..common };
+    start_on(&common, generation, task).map_err(|error| match error {
+        NotStarted::Occupied(error) => error.into(),
+        NotStarted::Refused(error) => error,
+    })
 }
 
 fn submit(
@@ -167,7 +270,7 @@ fn submit(
     generation: &Generation,
     prompts: &[Prepared],
     constraint: Option<&Constraint>,
-) -> Result<Vec<Choice>, espalier_engine::EngineError> {
+) -> Result<Vec<Choice>, EngineError> {
     let mut checked = Vec::with_capacity(prompts.len() * common.choices);
     for prompt in prompts {
         for index in 0..common.choices {
@@ -194,7 +297,7 @@ fn choice(
     generation: &Generation,
     prompt: &Prepared,
     index: usize,
-) -> Result<(GenerateRequest, ChoiceReader, Vec<Delta>), espalier_engine::EngineError> {
+) -> Result<(GenerateRequest, ChoiceReader, Vec<Delta>), EngineError> {
     let Prepared { tokens, parser, opening, echo } = prompt;
     // In an answer with parts only the text of the answer itself can end it, so the parts have to be known.
     let is_plain = matches!(parser, AnswerParser::Plain);

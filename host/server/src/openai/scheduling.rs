@@ -37,6 +37,18 @@ impl Scheduling {
         Ok(Self { priority, user, cache_salt: cache_salt.map(Into::into) })
     }
 
+    /// Whose request it is.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Behind every other request, and in nobody's share.
+    #[must_use]
+    pub fn of_a_copy(&self) -> Self {
+        Self { priority: i64::MAX, user: Some("(copies)".into()), cache_salt: self.cache_salt.clone() }
+    }
+
     /// The request, served as this says.
     #[must_use]
     pub fn apply(&self, request: GenerateRequest) -> GenerateRequest {
@@ -67,6 +79,14 @@ mod tests {
         let said = parse(json!({"priority": -3, "user": "me", "cache_salt": "s"})).unwrap();
         let expected = Scheduling { priority: -3, user: Some("me".into()), cache_salt: Some("s".into()) };
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_copy_goes_last_and_shares_prefixes_as_its_request_does() {
+        let said = parse(json!({"priority": -3, "user": "me", "cache_salt": "s"})).unwrap();
+        let copy = said.of_a_copy();
+        assert_eq!((copy.priority, &copy.cache_salt), (i64::MAX, &said.cache_salt));
+        assert_ne!(copy.user, said.user);
     }
 
     #[test]

@@ -105,6 +105,18 @@ pub(super) const CACHE_SALT: RequestField = field(
     r#"{"type":"string","minLength":1}"#,
     "vLLM's; only requests with the same one share what was computed for the beginnings of their prompts",
 );
+pub(super) const SESSION_ID: RequestField = field(
+    "session_id",
+    Implemented,
+    r#"{"type":"string","minLength":1}"#,
+    "Espalier's; a router that splits sessions keeps requests with the same one on one variant; where there is none, those of one `user`; a component sees a hash of it only",
+);
+pub(super) const QUALITY: RequestField = field(
+    "quality",
+    Implemented,
+    r#"{"type":"number","minimum":0,"maximum":1}"#,
+    "Espalier's; what a router may choose the variant by: 0, anything will do, to 1, the best that there is; changes nothing where no router goes by it",
+);
 pub(super) const STRUCTURED_OUTPUTS: RequestField = field(
     "structured_outputs",
     Implemented,

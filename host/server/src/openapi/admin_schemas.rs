@@ -8,6 +8,7 @@ use super::reference;
 pub(super) fn schemas() -> Value {
     let text = json!({"type": "string"});
     let count = json!({"type": "integer", "minimum": 0});
+    let configuration = json!({"type": "object", "additionalProperties": {"type": "string"}});
     json!({
         "LoadModel": {
             "type": "object",
@@ -26,14 +27,39 @@ pub(super) fn schemas() -> Value {
             "name": text, "version": text, "summary": text,
             "world": {"enum": ["scoring-policy", "request-router", "evaluation-metric"]},
             "digest": text, "size": count, "created": count, "active_in": {"type": "array", "items": text},
+            "places": {"type": "array", "items": {"type": "object", "properties": {
+                "slot": text, "canary": {"type": "boolean"}, "weight": {"type": "number"},
+                "configuration": configuration,
+            }}},
         }},
         "Activation": {"type": "object", "properties": {
             "slot": text, "revision": count, "digest": text, "component": text, "activated": count,
+            "configuration": configuration,
+            "canary": {"type": "object", "properties": {
+                "digest": text, "component": text, "configuration": configuration, "weight": {"type": "number"},
+            }},
         }},
         "Activate": {
             "type": "object",
-            "properties": {"slot": text, "component": text, "expected_revision": count},
+            "properties": {
+                "slot": text, "component": text, "configuration": configuration, "expected_revision": count,
+            },
             "required": ["slot", "component"],
+            "additionalProperties": false,
+        },
+        "Canary": {
+            "type": "object",
+            "properties": {
+                "component": text, "weight": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                "slot": text, "configuration": configuration, "expected_revision": count,
+            },
+            "required": ["component", "weight"],
+            "additionalProperties": false,
+        },
+        "Promote": {
+            "type": "object",
+            "properties": {"slot": text, "expected_revision": count},
+            "required": ["slot"],
             "additionalProperties": false,
         },
         "Rollback": {

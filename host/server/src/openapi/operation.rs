@@ -59,6 +59,11 @@ fn parameters(route: &Route) -> Vec<Value> {
                 json!({"type": "integer", "minimum": 0}),
                 "Only if the slot is at this revision.",
             ),
+            (
+                "configuration",
+                json!({"type": "string"}),
+                "What the component is told, as a JSON object of texts: {\"weights\": \"original:9, small:1\"}.",
+            ),
             ("label", json!({"type": "string"}), "What errors call it until it has said its name."),
         ],
         _ => &[],
@@ -75,6 +80,8 @@ fn request_body(operation: O) -> Option<Value> {
         O::CreateChatCompletion => "ChatCompletionRequest",
         O::AdminLoadModel => "LoadModel",
         O::AdminActivate => "Activate",
+        O::AdminCanary => "Canary",
+        O::AdminPromote => "Promote",
         O::AdminRollback => "Rollback",
         O::AdminStartJob => "JobRequest",
         O::AdminDeployComponent => {
@@ -106,7 +113,9 @@ fn responses(route: &Route) -> Value {
         O::AdminUnloadModel => ("200", &[("application/json", "Variant")]),
         O::AdminDeployComponent => ("201", &[("application/json", "Object")]),
         O::AdminInspectComponent | O::AdminRemoveComponent => ("200", &[("application/json", "Component")]),
-        O::AdminActivate | O::AdminRollback => ("200", &[("application/json", "Activation")]),
+        O::AdminActivate | O::AdminCanary | O::AdminPromote | O::AdminRollback => {
+            ("200", &[("application/json", "Activation")])
+        }
         O::AdminStartJob | O::AdminCancelJob => ("202", &[("application/json", "Job")]),
         O::AdminGetJob => ("200", &[("application/json", "Job")]),
         _ => ("200", &[("application/json", "Object")]),

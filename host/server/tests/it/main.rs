@@ -25,4 +25,5 @@ mod restarts;
 mod routing;
 mod shutdown;
 mod streaming;
+mod swaps;
 mod user_interface;
