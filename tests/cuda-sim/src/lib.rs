@@ -10,8 +10,16 @@
 //!
 //! What it proves: logic, indices, synchronisation and host code. What it doesn't: speed, the order of memory between
 //! blocks, the last bits of `mma.sync` and of approximations.
-#![expect(unsafe_code, reason = "device addresses are addresses of the host, and the driver's interface is C")]
+#![expect(
+    unsafe_code,
+    reason = "device addresses are addresses of the host, and the driver's interface is C"
+)]
+#![expect(
+    clippy::print_stderr,
+    reason = "a fault must be seen whatever the program under test does with its errors"
+)]
 
+pub mod driver;
 pub mod machine;
 pub mod program;
 pub mod ptx;

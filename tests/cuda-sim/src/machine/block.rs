@@ -124,7 +124,8 @@ impl<'a> Block<'a> {
                     continue;
                 }
                 moved = true;
-                let (budget, pick) = (64 + order.below(1024) as u32, if order.below(4) == 0 { order.below(32) } else { 0 });
+                let (budget, pick) =
+                    (64 + order.below(1024) as u32, if order.below(4) == 0 { order.below(32) } else { 0 });
                 let done = self.warps[index].run(&mut self.around, budget, pick);
                 done.map_err(|stop| self.fault(index, stop))?;
                 if self.warps[index].ready() == 0
@@ -173,7 +174,9 @@ impl<'a> Block<'a> {
         let barrier = std::mem::replace(&mut self.barriers[id], CLOSED);
         let now = self.around.shared.tick();
         for warp in &mut self.warps {
-            let lanes = lanes_of(warp.stopped).filter(|&lane| warp.barrier[lane] == id).fold(0, |mask, lane| mask | 1 << lane);
+            let lanes = lanes_of(warp.stopped)
+                .filter(|&lane| warp.barrier[lane] == id)
+                .fold(0, |mask, lane| mask | 1 << lane);
             if lanes == 0 {
                 continue;
             }
@@ -213,7 +216,8 @@ impl<'a> Block<'a> {
             "{} of {} threads are there, {exited} have exited, {elsewhere} wait at other barriers",
             barrier.arrived, barrier.needed
         );
-        Err(self.fault(warp.index, Stop { lane, step: warp.place[lane], cause: Cause::Barrier { id, state } }))
+        Err(self
+            .fault(warp.index, Stop { lane, step: warp.place[lane], cause: Cause::Barrier { id, state } }))
     }
 
     fn fault(&self, warp: usize, stop: Stop) -> Box<Fault> {

@@ -6,7 +6,9 @@ use crate::program::AccessSpace;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Cause {
-    #[error("{verb} of {bytes} bytes at {address:#x} of {space:?} memory: outside of every allocation{nearest}")]
+    #[error(
+        "{verb} of {bytes} bytes at {address:#x} of {space:?} memory: outside of every allocation{nearest}"
+    )]
     OutOfBounds { verb: &'static str, bytes: usize, address: u64, space: AccessSpace, nearest: String },
     #[error("{verb} of {bytes} bytes at {address:#x}: that memory was freed")]
     Freed { verb: &'static str, bytes: usize, address: u64 },

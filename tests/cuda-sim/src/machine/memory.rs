@@ -102,11 +102,9 @@ impl Memory {
             return Err(Cause::Freed { verb, bytes, address });
         }
         let nearest = match self.live.range(..=address).next_back() {
-            Some((base, allocation)) if address - base < 1 << 20 => format!(
-                "; {} bytes after the beginning of one of {} bytes",
-                address - base,
-                allocation.bytes
-            ),
+            Some((base, allocation)) if address - base < 1 << 20 => {
+                format!("; {} bytes after the beginning of one of {} bytes", address - base, allocation.bytes)
+            }
             _ => String::new(),
         };
         Err(Cause::OutOfBounds { verb, bytes, address, space: AccessSpace::Global, nearest })

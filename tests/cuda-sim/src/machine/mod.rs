@@ -10,3 +10,4 @@ mod warp;
 pub use block::{Grid, Order, launch};
 pub use fault::{Cause, Fault};
 pub use memory::{Allocation, Memory, POISON};
+pub(crate) use memory::{raw_read, raw_write};

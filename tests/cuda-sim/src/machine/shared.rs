@@ -110,9 +110,9 @@ impl Shared {
         for index in 0..bytes {
             let same = value.is_some_and(|value| value[index] == self.bytes[from + index]);
             let began = self.began;
-            self.shadows[from + index]
-                .check(who, access, same, began)
-                .map_err(|(other, other_verb)| Cause::Race { verb, address: (from + index) as u64, other, other_verb })?;
+            self.shadows[from + index].check(who, access, same, began).map_err(|(other, other_verb)| {
+                Cause::Race { verb, address: (from + index) as u64, other, other_verb }
+            })?;
         }
         Ok(&mut self.bytes[from..from + bytes])
     }
@@ -124,10 +124,17 @@ impl Shared {
 }
 
 impl Shadow {
-    fn check(&mut self, who: Accessor<'_>, access: Access, same: bool, began: u32) -> Result<(), (String, &'static str)> {
+    fn check(
+        &mut self,
+        who: Accessor<'_>,
+        access: Access,
+        same: bool,
+        began: u32,
+    ) -> Result<(), (String, &'static str)> {
         let own = (who.warp << 5 | who.lane) as u16;
         let now = who.times[who.warp];
-        let unseen = |warp: usize, time: u32| if warp == who.warp { time >= now } else { time > who.times[warp] };
+        let unseen =
+            |warp: usize, time: u32| if warp == who.warp { time >= now } else { time > who.times[warp] };
         if self.written >= began && self.writer != NOBODY {
             let writer = self.writer & !ATOMIC;
             let both_atomic = self.writer & ATOMIC != 0 && access == Access::Atomic;
@@ -137,9 +144,11 @@ impl Shadow {
             }
         }
         let read = if self.read >= began { self.readers } else { 0 };
-        let unseen_readers = read != 0 && (0..WARP).any(|warp| read >> warp & 1 != 0 && unseen(warp, self.read));
+        let unseen_readers =
+            read != 0 && (0..WARP).any(|warp| read >> warp & 1 != 0 && unseen(warp, self.read));
         if access == Access::Read {
-            let alone = read == 0 || !unseen_readers || read == 1 << who.warp && self.reader == who.lane as u8;
+            let alone =
+                read == 0 || !unseen_readers || read == 1 << who.warp && self.reader == who.lane as u8;
             self.reader = if alone { who.lane as u8 } else { MANY };
             self.readers = if unseen_readers { read } else { 0 } | 1 << who.warp;
             self.read = now;
@@ -174,10 +183,19 @@ mod tests {
         assert!(shared.access(who(0, 0, &seen), 0, 4, Access::Write, None).is_ok());
         assert!(shared.access(who(0, 0, &seen), 0, 4, Access::Read, None).is_ok());
         assert!(matches!(shared.access(who(0, 1, &seen), 0, 4, Access::Read, None), Err(Cause::Race { .. })));
-        assert!(matches!(shared.access(who(1, 0, &other), 0, 4, Access::Read, None), Err(Cause::Race { .. })));
+        assert!(matches!(
+            shared.access(who(1, 0, &other), 0, 4, Access::Read, None),
+            Err(Cause::Race { .. })
+        ));
         assert!(shared.access(who(1, 0, &seen), 0, 4, Access::Read, None).is_ok());
-        assert!(matches!(shared.access(who(0, 0, &seen), 62, 4, Access::Read, None), Err(Cause::Misaligned { .. })));
-        assert!(matches!(shared.access(who(0, 0, &seen), 64, 4, Access::Read, None), Err(Cause::OutOfBounds { .. })));
+        assert!(matches!(
+            shared.access(who(0, 0, &seen), 62, 4, Access::Read, None),
+            Err(Cause::Misaligned { .. })
+        ));
+        assert!(matches!(
+            shared.access(who(0, 0, &seen), 64, 4, Access::Read, None),
+            Err(Cause::OutOfBounds { .. })
+        ));
     }
 
     #[test]

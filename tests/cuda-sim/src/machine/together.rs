@@ -1,7 +1,6 @@
 //! Instructions that lanes of a warp carry out together.
 
 use super::fault::{Cause, Stop};
-use super::shared::Access;
 use super::warp::{Surroundings, Warp, lanes_of, word};
 use crate::program::{Element, Lanes, Operation, Shape, Shuffle, Slot, Vote, WARP};
 use half::f16;
@@ -62,8 +61,11 @@ impl Warp {
             left &= !named;
         }
         for lanes in groups {
-            self.carry_out(around, operation, lanes)
-                .map_err(|(lane, cause)| Stop { lane, step: at, cause })?;
+            self.carry_out(around, operation, lanes).map_err(|(lane, cause)| Stop {
+                lane,
+                step: at,
+                cause,
+            })?;
         }
         Ok(true)
     }
@@ -83,7 +85,8 @@ impl Warp {
 
     fn missing_at(&self, mask: u32, step: Option<usize>, around: &Surroundings<'_>) -> Cause {
         let gone = mask & (self.exited | !self.present);
-        let elsewhere = lanes_of(mask & !gone).find(|&lane| step.is_some_and(|step| self.place[lane] != step));
+        let elsewhere =
+            lanes_of(mask & !gone).find(|&lane| step.is_some_and(|step| self.place[lane] != step));
         let (lane, state) = match (lanes_of(gone).next(), elsewhere) {
             (Some(lane), _) if self.present >> lane & 1 == 0 => (lane, "doesn't exist".to_string()),
             (Some(lane), _) => (lane, "has exited".to_string()),
@@ -102,7 +105,12 @@ impl Warp {
         }
     }
 
-    fn carry_out(&mut self, around: &mut Surroundings<'_>, operation: &Operation, lanes: u32) -> Result<(), (usize, Cause)> {
+    fn carry_out(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        operation: &Operation,
+        lanes: u32,
+    ) -> Result<(), (usize, Cause)> {
         match operation {
             Operation::WarpBarrier { .. } => self.times[self.index] = around.shared.tick(),
             Operation::ActiveMask { to } => self.give(*to, lanes, |_| lanes.into()),
@@ -133,7 +141,8 @@ impl Warp {
             }
             Operation::ReduceWarp { run, to, value, .. } => {
                 let values = self.registers[*value as usize];
-                let result = lanes_of(lanes).map(|lane| values[lane]).reduce(|a, b| run(a, b, 0)).unwrap_or(0);
+                let result =
+                    lanes_of(lanes).map(|lane| values[lane]).reduce(|a, b| run(a, b, 0)).unwrap_or(0);
                 self.give(*to, lanes, |_| result);
             }
             Operation::ElectLane { to, elected, .. } => {
@@ -169,7 +178,8 @@ impl Warp {
                         for half in 0..2 {
                             let (row, column) = (lane / 4, lane % 4 * 2 + half);
                             let (row, column) = if *transposed { (column, row) } else { (row, column) };
-                            rows[row][2 * column..2 * column + 2].copy_from_slice(&bits[2 * half..2 * half + 2]);
+                            rows[row][2 * column..2 * column + 2]
+                                .copy_from_slice(&bits[2 * half..2 * half + 2]);
                         }
                     }
                     for (row, from) in rows.iter().enumerate() {
@@ -180,7 +190,6 @@ impl Warp {
             }
             _ => {}
         }
-        let _ = Access::Read;
         Ok(())
     }
 
@@ -191,7 +200,9 @@ impl Warp {
             let segment = clamp >> 8 & 31;
             let (lowest, highest) = (lane & segment, lane & segment | clamp & 31 & !segment);
             let (source, within) = match how {
-                Shuffle::Up => (lane.wrapping_sub(by), lane >= by && lane - by >= (lane & segment | clamp & 31)),
+                Shuffle::Up => {
+                    (lane.wrapping_sub(by), lane >= by && lane - by >= (lane & segment | clamp & 31))
+                }
                 Shuffle::Down => (lane + by, lane + by <= highest),
                 Shuffle::Butterfly => (lane ^ by, lane ^ by <= highest),
                 Shuffle::Index => (lowest | by & !segment, (lowest | by & !segment) <= highest),
@@ -232,30 +243,24 @@ impl Warp {
         let product = |row: usize, column: usize| -> f64 {
             (0..depth).map(|inner| left[row][inner] * right[column][inner]).sum()
         };
+        // D may be the registers of C in another order: all is read before anything is written.
+        let mut results = vec![[0; WARP]; to.len()];
         for lane in 0..WARP {
             for element in 0..4 {
                 let (row, column) = (lane / 4 + 8 * (element / 2), lane % 4 * 2 + element % 2);
-                let (slot, shift) = if shape.c == Element::F16 { (element / 2, 16 * (element % 2)) } else { (element, 0) };
+                let (slot, shift) =
+                    if shape.c == Element::F16 { (element / 2, 16 * (element % 2)) } else { (element, 0) };
                 let sum = product(row, column) + shape.c.value(self.get(c[slot], lane) >> shift);
-                let bits = match shape.d {
-                    Element::F16 => u64::from(f16::from_f64(sum).to_bits()),
+                results[slot][lane] |= match shape.d {
+                    Element::F16 => u64::from(f16::from_f64(sum).to_bits()) << shift,
                     Element::S32 => u64::from(sum as i64 as u32),
                     _ => u64::from((sum as f32).to_bits()),
                 };
-                let kept = match (shape.d, element % 2) {
-                    (Element::F16, 1) => self.get(to[slot], lane) & 0xffff,
-                    _ => 0,
-                };
-                // C may be the same register as D: its upper half is read before its lower half is replaced.
-                self.finish_element(to[slot], lane, kept, bits, shift, c[slot], element, shape.d);
             }
         }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one element of D with its place in the register")]
-    fn finish_element(&mut self, to: Slot, lane: usize, kept: u64, bits: u64, shift: usize, c: Slot, element: usize, d: Element) {
-        let upper = if d == Element::F16 && element % 2 == 0 && c == to { self.get(c, lane) & 0xffff_0000 } else { 0 };
-        self.set(to, lane, kept | upper | bits << shift);
+        for (&slot, result) in to.iter().zip(results) {
+            self.registers[slot as usize] = result;
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use super::fault::{Cause, Stop};
 use super::memory::{Memory, POISON, raw_read, raw_write};
 use super::shared::{Access, Accessor, Shared, Times};
 use crate::program::{
-    AccessSpace, Address, Kernel, LOCAL_WINDOW, Lanes, Operation, PARAM_WINDOW, SHARED_WINDOW, Slot, Special, Update, WARP,
+    AccessSpace, Address, Kernel, LOCAL_WINDOW, Lanes, Operation, PARAM_WINDOW, SHARED_WINDOW, Slot, Special,
+    Update, WARP,
 };
 
 /// What all warps of a block work on.
@@ -119,7 +120,12 @@ impl Warp {
 
     /// Runs ready lanes until none is left or the budget is used up. `pick` chooses among the places where lanes are;
     /// 0 is the lowest.
-    pub(crate) fn run(&mut self, around: &mut Surroundings<'_>, budget: u32, mut pick: usize) -> Result<(), Stop> {
+    pub(crate) fn run(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        budget: u32,
+        mut pick: usize,
+    ) -> Result<(), Stop> {
         let mut left = budget;
         while left > 0 && self.ready() != 0 {
             let mut places: Vec<usize> = lanes_of(self.ready()).map(|lane| self.place[lane]).collect();
@@ -128,7 +134,9 @@ impl Warp {
             let at = places[std::mem::take(&mut pick) % places.len()];
             let limit = places.iter().copied().find(|&place| place > at).unwrap_or(usize::MAX);
             let candidates = self.ready() | self.waiting;
-            let group = lanes_of(candidates).filter(|&lane| self.place[lane] == at).fold(0, |mask, lane| mask | 1 << lane);
+            let group = lanes_of(candidates)
+                .filter(|&lane| self.place[lane] == at)
+                .fold(0, |mask, lane| mask | 1 << lane);
             self.waiting &= !group;
             self.run_group(around, group, at, limit, &mut left)?;
         }
@@ -150,7 +158,9 @@ impl Warp {
             let step = &kernel.steps[at];
             let active = match step.guard {
                 None => group,
-                Some((slot, negated)) => group & if negated { !self.predicate(slot) } else { self.predicate(slot) },
+                Some((slot, negated)) => {
+                    group & if negated { !self.predicate(slot) } else { self.predicate(slot) }
+                }
             };
             match &step.operation {
                 Operation::Compute { run, to, from } => {
@@ -239,7 +249,13 @@ impl Warp {
         }
     }
 
-    fn arrive(&mut self, around: &mut Surroundings<'_>, operation: &Operation, active: u32, at: usize) -> Result<(), Stop> {
+    fn arrive(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        operation: &Operation,
+        active: u32,
+        at: usize,
+    ) -> Result<(), Stop> {
         let Some(first) = lanes_of(active).next() else { return Ok(()) };
         let (id, threads, waits, votes) = match operation {
             Operation::Barrier { id, threads, waits } => (*id, *threads, *waits, 0),
@@ -272,7 +288,12 @@ impl Warp {
         Ok(())
     }
 
-    fn single(&mut self, around: &mut Surroundings<'_>, operation: &Operation, lane: usize) -> Result<(), Cause> {
+    fn single(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        operation: &Operation,
+        lane: usize,
+    ) -> Result<(), Cause> {
         match operation {
             Operation::Load { at, to, bytes, signed } => {
                 let mut buffer = [0; 64];
@@ -290,7 +311,8 @@ impl Warp {
             Operation::Store { at, from, bytes } => {
                 let mut buffer = [0; 64];
                 for (&slot, piece) in from.iter().zip(buffer.chunks_mut(*bytes)) {
-                    piece[..(*bytes).min(8)].copy_from_slice(&self.get(slot, lane).to_le_bytes()[..(*bytes).min(8)]);
+                    piece[..(*bytes).min(8)]
+                        .copy_from_slice(&self.get(slot, lane).to_le_bytes()[..(*bytes).min(8)]);
                 }
                 self.store(around, *at, lane, &buffer[..bytes * from.len()])?;
             }
@@ -342,7 +364,13 @@ impl Warp {
         }
     }
 
-    fn global(&mut self, around: &Surroundings<'_>, address: u64, bytes: usize, verb: &'static str) -> Result<(), Cause> {
+    fn global(
+        &mut self,
+        around: &Surroundings<'_>,
+        address: u64,
+        bytes: usize,
+        verb: &'static str,
+    ) -> Result<(), Cause> {
         if !address.is_multiple_of(bytes as u64) {
             return Err(Cause::Misaligned { verb, bytes, address });
         }
@@ -353,7 +381,13 @@ impl Warp {
         Ok(())
     }
 
-    fn own(&mut self, address: u64, lane: usize, bytes: usize, verb: &'static str) -> Result<&mut [u8], Cause> {
+    fn own(
+        &mut self,
+        address: u64,
+        lane: usize,
+        bytes: usize,
+        verb: &'static str,
+    ) -> Result<&mut [u8], Cause> {
         if !address.is_multiple_of(bytes as u64) {
             return Err(Cause::Misaligned { verb, bytes, address });
         }
@@ -366,7 +400,13 @@ impl Warp {
         Ok(&mut self.local[from..from + bytes])
     }
 
-    pub(crate) fn load(&mut self, around: &mut Surroundings<'_>, at: Address, lane: usize, into: &mut [u8]) -> Result<(), Cause> {
+    pub(crate) fn load(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        at: Address,
+        lane: usize,
+        into: &mut [u8],
+    ) -> Result<(), Cause> {
         let (space, address) = self.resolve(at, lane);
         let bytes = into.len();
         match space {
@@ -378,7 +418,13 @@ impl Warp {
             AccessSpace::Param => {
                 let found = around.parameters.get(address as usize..(address as usize).saturating_add(bytes));
                 let nearest = format!("; the kernel has {} bytes", around.parameters.len());
-                into.copy_from_slice(found.ok_or(Cause::OutOfBounds { verb: "read", bytes, address, space, nearest })?);
+                into.copy_from_slice(found.ok_or(Cause::OutOfBounds {
+                    verb: "read",
+                    bytes,
+                    address,
+                    space,
+                    nearest,
+                })?);
             }
             _ => {
                 self.global(around, address, bytes, "read")?;
@@ -389,12 +435,21 @@ impl Warp {
         Ok(())
     }
 
-    pub(crate) fn store(&mut self, around: &mut Surroundings<'_>, at: Address, lane: usize, from: &[u8]) -> Result<(), Cause> {
+    pub(crate) fn store(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        at: Address,
+        lane: usize,
+        from: &[u8],
+    ) -> Result<(), Cause> {
         let (space, address) = self.resolve(at, lane);
         match space {
             AccessSpace::Shared => {
                 let who = Accessor { warp: self.index, lane, times: &self.times };
-                around.shared.access(who, address, from.len(), Access::Write, Some(from))?.copy_from_slice(from);
+                around
+                    .shared
+                    .access(who, address, from.len(), Access::Write, Some(from))?
+                    .copy_from_slice(from);
             }
             AccessSpace::Local => self.own(address, lane, from.len(), "write")?.copy_from_slice(from),
             AccessSpace::Param => return Err(Cause::ReadOnly { bytes: from.len(), address }),
@@ -435,7 +490,13 @@ impl Warp {
                 unsafe { raw_write(address, &update(old, first, second).to_le_bytes()[..bytes]) };
                 Ok(old)
             }
-            _ => Err(Cause::OutOfBounds { verb: "atomic operation", bytes, address, space, nearest: String::new() }),
+            _ => Err(Cause::OutOfBounds {
+                verb: "atomic operation",
+                bytes,
+                address,
+                space,
+                nearest: String::new(),
+            }),
         }
     }
 
@@ -448,7 +509,8 @@ impl Warp {
         bytes: usize,
         source_bytes: Option<Slot>,
     ) -> Result<(), Cause> {
-        let source_bytes = source_bytes.map_or(bytes, |slot| (self.get(slot, lane) as u32 as usize).min(bytes));
+        let source_bytes =
+            source_bytes.map_or(bytes, |slot| (self.get(slot, lane) as u32 as usize).min(bytes));
         let (_, to) = self.resolve(to, lane);
         let (_, from) = self.resolve(from, lane);
         if !from.is_multiple_of(bytes as u64) {
@@ -497,7 +559,9 @@ impl Surroundings<'_> {
             Special::Lane => lane as u64,
             Special::Warp => warp as u64,
             Special::Warps => u64::from(self.threads.iter().product::<u32>().div_ceil(WARP as u32)),
-            Special::Mask(holds) => (0..WARP).fold(0, |mask, other| mask | u64::from(holds(other, lane)) << other),
+            Special::Mask(holds) => {
+                (0..WARP).fold(0, |mask, other| mask | u64::from(holds(other, lane)) << other)
+            }
             Special::DynamicShared => (self.shared_bytes - self.kernel.shared_bytes) as u64,
             Special::TotalShared => self.shared_bytes as u64,
         }

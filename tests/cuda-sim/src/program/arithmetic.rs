@@ -53,7 +53,6 @@ macro_rules! integers {
     };
 }
 
-
 fn single(bits: u64) -> f32 {
     f32::from_bits(bits as u32)
 }
@@ -95,7 +94,8 @@ macro_rules! floats {
             })),
             Type::F16x2 => Some(lanes!(|a, b, c| {
                 let one = |shift: u32| {
-                    let ($a, $b, $c) = (half_value(a >> shift), half_value(b >> shift), half_value(c >> shift));
+                    let ($a, $b, $c) =
+                        (half_value(a >> shift), half_value(b >> shift), half_value(c >> shift));
                     u64::from(f16::from_f64($body).to_bits()) << shift
                 };
                 one(0) | one(16)
@@ -211,14 +211,20 @@ fn integer(opcode: &str, kind: Type) -> Option<Compute> {
         "mul.lo" => integers!(kind, |a, b, _| a.wrapping_mul(b)),
         "mad.lo" => integers!(kind, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
         "mul.hi" => integers!(kind, |a, b, _| ((i128::from(a) * i128::from(b)) >> T::BITS) as T),
-        "mad.hi" => integers!(kind, |a, b, c| (((i128::from(a) * i128::from(b)) >> T::BITS) as T).wrapping_add(c)),
+        "mad.hi" => {
+            integers!(kind, |a, b, c| (((i128::from(a) * i128::from(b)) >> T::BITS) as T).wrapping_add(c))
+        }
         // A division by zero has no stated result; all ones is what hardware gives.
         "div" => integers!(kind, |a, b, _| if b == 0 { !0 } else { a.wrapping_div(b) }),
         "rem" => integers!(kind, |a, b, _| if b == 0 { a } else { a.wrapping_rem(b) }),
         "min" => integers!(kind, |a, b, _| a.min(b)),
         "max" => integers!(kind, |a, b, _| a.max(b)),
         "neg" => integers!(kind, |a, _, _| (0 as T).wrapping_sub(a)),
-        "abs" => integers!(kind, |a, _, _| if (a as i64) < 0 && T::MIN != 0 { (0 as T).wrapping_sub(a) } else { a }),
+        "abs" => integers!(kind, |a, _, _| if (a as i64) < 0 && T::MIN != 0 {
+            (0 as T).wrapping_sub(a)
+        } else {
+            a
+        }),
         "and" => logic(kind, lanes!(|a, b, _| a & b)),
         "or" => logic(kind, lanes!(|a, b, _| a | b)),
         "xor" => logic(kind, lanes!(|a, b, _| a ^ b)),
@@ -233,7 +239,11 @@ fn integer(opcode: &str, kind: Type) -> Option<Compute> {
         "bfind" | "bfind.shiftamt" => find(opcode, kind),
         "bfe" => integers!(kind, |a, b, c| {
             let (position, length) = (b as u32 & 255, c as u32 & 255);
-            let mut value = if position >= T::BITS { if T::MIN == 0 { 0 } else { a >> (T::BITS - 1) } } else { a >> position };
+            let mut value = if position >= T::BITS {
+                if T::MIN == 0 { 0 } else { a >> (T::BITS - 1) }
+            } else {
+                a >> position
+            };
             if length == 0 {
                 value = 0;
             } else if length < T::BITS {
@@ -247,10 +257,12 @@ fn integer(opcode: &str, kind: Type) -> Option<Compute> {
 }
 
 fn lanes_shift_left(kind: Type) -> Option<Compute> {
-    integers!(kind, |a, b, _| if b as u32 >= T::BITS { 0 } else { a << (b as u32) }).map(|_| match kind.bytes() {
-        2 => lanes!(|a, b, _| if b as u32 >= 16 { 0 } else { u64::from((a as u16) << (b as u32)) }),
-        4 => lanes!(|a, b, _| if b as u32 >= 32 { 0 } else { u64::from((a as u32) << (b as u32)) }),
-        _ => lanes!(|a, b, _| if b as u32 >= 64 { 0 } else { a << (b as u32) }),
+    integers!(kind, |a, b, _| if b as u32 >= T::BITS { 0 } else { a << (b as u32) }).map(|_| {
+        match kind.bytes() {
+            2 => lanes!(|a, b, _| if b as u32 >= 16 { 0 } else { u64::from((a as u16) << (b as u32)) }),
+            4 => lanes!(|a, b, _| if b as u32 >= 32 { 0 } else { u64::from((a as u32) << (b as u32)) }),
+            _ => lanes!(|a, b, _| if b as u32 >= 64 { 0 } else { a << (b as u32) }),
+        }
     })
 }
 
@@ -271,7 +283,9 @@ fn find(opcode: &str, kind: Type) -> Option<Compute> {
     let shift = opcode == "bfind.shiftamt";
     Some(match (kind, shift) {
         (Type::U32, false) => lanes!(|a, _, _| u64::from(31u32.wrapping_sub((a as u32).leading_zeros()))),
-        (Type::U32, true) => lanes!(|a, _, _| if a as u32 == 0 { 0xffff_ffff } else { (a as u32).leading_zeros().into() }),
+        (Type::U32, true) => {
+            lanes!(|a, _, _| if a as u32 == 0 { 0xffff_ffff } else { (a as u32).leading_zeros().into() })
+        }
         (Type::S32, false) => lanes!(|a, _, _| {
             let bits = if (a as i32) < 0 { !(a as u32) } else { a as u32 };
             u64::from(31u32.wrapping_sub(bits.leading_zeros()))
@@ -292,13 +306,27 @@ fn wide(opcode: &str, kind: Type) -> Option<Compute> {
         ("mul.wide", Type::S16) => lanes!(|a, b, _| (i64::from(a as i16) * i64::from(b as i16)) as u64),
         ("mul.wide", Type::U32) => lanes!(|a, b, _| u64::from(a as u32) * u64::from(b as u32)),
         ("mul.wide", Type::S32) => lanes!(|a, b, _| (i64::from(a as i32) * i64::from(b as i32)) as u64),
-        ("mad.wide", Type::U16) => lanes!(|a, b, c| (u64::from(a as u16) * u64::from(b as u16)).wrapping_add(c)),
-        ("mad.wide", Type::S16) => lanes!(|a, b, c| ((i64::from(a as i16) * i64::from(b as i16)) as u64).wrapping_add(c)),
-        ("mad.wide", Type::U32) => lanes!(|a, b, c| (u64::from(a as u32) * u64::from(b as u32)).wrapping_add(c)),
-        ("mad.wide", Type::S32) => lanes!(|a, b, c| ((i64::from(a as i32) * i64::from(b as i32)) as u64).wrapping_add(c)),
-        ("mul24.lo", Type::U32) => lanes!(|a, b, _| u64::from((a as u32 & 0xff_ffff).wrapping_mul(b as u32 & 0xff_ffff))),
-        ("sad", Type::U32) => lanes!(|a, b, c| u64::from((a as u32).abs_diff(b as u32).wrapping_add(c as u32))),
-        ("sad", Type::S32) => lanes!(|a, b, c| u64::from((a as i32).abs_diff(b as i32).wrapping_add(c as u32))),
+        ("mad.wide", Type::U16) => {
+            lanes!(|a, b, c| (u64::from(a as u16) * u64::from(b as u16)).wrapping_add(c))
+        }
+        ("mad.wide", Type::S16) => {
+            lanes!(|a, b, c| ((i64::from(a as i16) * i64::from(b as i16)) as u64).wrapping_add(c))
+        }
+        ("mad.wide", Type::U32) => {
+            lanes!(|a, b, c| (u64::from(a as u32) * u64::from(b as u32)).wrapping_add(c))
+        }
+        ("mad.wide", Type::S32) => {
+            lanes!(|a, b, c| ((i64::from(a as i32) * i64::from(b as i32)) as u64).wrapping_add(c))
+        }
+        ("mul24.lo", Type::U32) => {
+            lanes!(|a, b, _| u64::from((a as u32 & 0xff_ffff).wrapping_mul(b as u32 & 0xff_ffff)))
+        }
+        ("sad", Type::U32) => {
+            lanes!(|a, b, c| u64::from((a as u32).abs_diff(b as u32).wrapping_add(c as u32)))
+        }
+        ("sad", Type::S32) => {
+            lanes!(|a, b, c| u64::from((a as i32).abs_diff(b as i32).wrapping_add(c as u32)))
+        }
         ("shf.l.wrap", Type::B32) => lanes!(|a, b, c| funnel(a, b) << (c as u32 & 31) >> 32),
         ("shf.l.clamp", Type::B32) => lanes!(|a, b, c| funnel(a, b) << (c as u32).min(32) >> 32),
         ("shf.r.wrap", Type::B32) => lanes!(|a, b, c| funnel(a, b) >> (c as u32 & 31) & 0xffff_ffff),

@@ -11,7 +11,13 @@ use crate::ptx::Type;
 
 /// The conversion, if PTX has it. `rounding` is that of the instruction, `to_integer` whether a float stays a float but
 /// becomes a whole number, `saturated` whether `.sat` was said.
-pub(super) fn convert(to: Type, from: Type, rounding: Option<Rounding>, whole: bool, saturated: bool) -> Option<Compute> {
+pub(super) fn convert(
+    to: Type,
+    from: Type,
+    rounding: Option<Rounding>,
+    whole: bool,
+    saturated: bool,
+) -> Option<Compute> {
     match (from.is_float(), to.is_float()) {
         (false, false) => integers(to, from, saturated),
         (false, true) => integer_to_float(to, from, rounding.unwrap_or(Rounding::Nearest)),
@@ -24,14 +30,38 @@ pub(super) fn convert(to: Type, from: Type, rounding: Option<Rounding>, whole: b
 macro_rules! from_integer {
     ($from:expr, |$value:ident| $body:expr) => {
         match $from {
-            Type::U8 | Type::B8 => Some(lanes!(|a, _, _| { let $value = i128::from(a as u8); $body })),
-            Type::S8 => Some(lanes!(|a, _, _| { let $value = i128::from(a as i8); $body })),
-            Type::U16 | Type::B16 => Some(lanes!(|a, _, _| { let $value = i128::from(a as u16); $body })),
-            Type::S16 => Some(lanes!(|a, _, _| { let $value = i128::from(a as i16); $body })),
-            Type::U32 | Type::B32 => Some(lanes!(|a, _, _| { let $value = i128::from(a as u32); $body })),
-            Type::S32 => Some(lanes!(|a, _, _| { let $value = i128::from(a as i32); $body })),
-            Type::U64 | Type::B64 => Some(lanes!(|a, _, _| { let $value = i128::from(a); $body })),
-            Type::S64 => Some(lanes!(|a, _, _| { let $value = i128::from(a as i64); $body })),
+            Type::U8 | Type::B8 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as u8);
+                $body
+            })),
+            Type::S8 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as i8);
+                $body
+            })),
+            Type::U16 | Type::B16 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as u16);
+                $body
+            })),
+            Type::S16 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as i16);
+                $body
+            })),
+            Type::U32 | Type::B32 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as u32);
+                $body
+            })),
+            Type::S32 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as i32);
+                $body
+            })),
+            Type::U64 | Type::B64 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a);
+                $body
+            })),
+            Type::S64 => Some(lanes!(|a, _, _| {
+                let $value = i128::from(a as i64);
+                $body
+            })),
             _ => None,
         }
     };
@@ -40,10 +70,22 @@ macro_rules! from_integer {
 macro_rules! from_float {
     ($from:expr, |$value:ident| $body:expr) => {
         match $from {
-            Type::F16 => Some(lanes!(|a, _, _| { let $value = f16::from_bits(a as u16).to_f64(); $body })),
-            Type::Bf16 => Some(lanes!(|a, _, _| { let $value = bf16::from_bits(a as u16).to_f64(); $body })),
-            Type::F32 => Some(lanes!(|a, _, _| { let $value = f64::from(f32::from_bits(a as u32)); $body })),
-            Type::F64 => Some(lanes!(|a, _, _| { let $value = f64::from_bits(a); $body })),
+            Type::F16 => Some(lanes!(|a, _, _| {
+                let $value = f16::from_bits(a as u16).to_f64();
+                $body
+            })),
+            Type::Bf16 => Some(lanes!(|a, _, _| {
+                let $value = bf16::from_bits(a as u16).to_f64();
+                $body
+            })),
+            Type::F32 => Some(lanes!(|a, _, _| {
+                let $value = f64::from(f32::from_bits(a as u32));
+                $body
+            })),
+            Type::F64 => Some(lanes!(|a, _, _| {
+                let $value = f64::from_bits(a);
+                $body
+            })),
             _ => None,
         }
     };
@@ -73,7 +115,8 @@ fn integers(to: Type, from: Type, saturated: bool) -> Option<Compute> {
     }
     macro_rules! clamped {
         ($to:ty) => {
-            from_integer!(from, |value| value.clamp(i128::from(<$to>::MIN), i128::from(<$to>::MAX)) as $to as u64)
+            from_integer!(from, |value| value.clamp(i128::from(<$to>::MIN), i128::from(<$to>::MAX)) as $to
+                as u64)
         };
     }
     if saturated { to_each_integer!(to, clamped) } else { to_each_integer!(to, plain) }
@@ -95,8 +138,12 @@ fn integer_to_float(to: Type, from: Type, rounding: Rounding) -> Option<Compute>
         (Type::F32, Rounding::Down) => single!(Rounding::Down),
         (Type::F32, Rounding::Up) => single!(Rounding::Up),
         (Type::F64, Rounding::Nearest) => from_integer!(from, |value| (value as f64).to_bits()),
-        (Type::F16, Rounding::Nearest) => from_integer!(from, |value| u64::from(f16::from_f64(value as f64).to_bits())),
-        (Type::Bf16, Rounding::Nearest) => from_integer!(from, |value| u64::from(bf16::from_f64(value as f64).to_bits())),
+        (Type::F16, Rounding::Nearest) => {
+            from_integer!(from, |value| u64::from(f16::from_f64(value as f64).to_bits()))
+        }
+        (Type::Bf16, Rounding::Nearest) => {
+            from_integer!(from, |value| u64::from(bf16::from_f64(value as f64).to_bits()))
+        }
         _ => None,
     }
 }
@@ -127,12 +174,22 @@ fn floats(to: Type, from: Type, rounding: Option<Rounding>, whole: Option<Roundi
     match (to, rounding.unwrap_or(Rounding::Nearest)) {
         (Type::F64, _) => from_float!(from, |value| value.to_bits()),
         (Type::F32, Rounding::Nearest) => from_float!(from, |value| u64::from((value as f32).to_bits())),
-        (Type::F32, Rounding::Zero) => from_float!(from, |value| round_single(value, 0.0, Rounding::Zero).to_bits().into()),
-        (Type::F32, Rounding::Down) => from_float!(from, |value| round_single(value, 0.0, Rounding::Down).to_bits().into()),
-        (Type::F32, Rounding::Up) => from_float!(from, |value| round_single(value, 0.0, Rounding::Up).to_bits().into()),
-        (Type::F16, Rounding::Nearest) => from_float!(from, |value| u64::from(f16::from_f64(value).to_bits())),
+        (Type::F32, Rounding::Zero) => {
+            from_float!(from, |value| round_single(value, 0.0, Rounding::Zero).to_bits().into())
+        }
+        (Type::F32, Rounding::Down) => {
+            from_float!(from, |value| round_single(value, 0.0, Rounding::Down).to_bits().into())
+        }
+        (Type::F32, Rounding::Up) => {
+            from_float!(from, |value| round_single(value, 0.0, Rounding::Up).to_bits().into())
+        }
+        (Type::F16, Rounding::Nearest) => {
+            from_float!(from, |value| u64::from(f16::from_f64(value).to_bits()))
+        }
         (Type::F16, Rounding::Zero) => from_float!(from, |value| half_to_zero(value)),
-        (Type::Bf16, Rounding::Nearest) => from_float!(from, |value| u64::from(bf16::from_f64(value).to_bits())),
+        (Type::Bf16, Rounding::Nearest) => {
+            from_float!(from, |value| u64::from(bf16::from_f64(value).to_bits()))
+        }
         (Type::Bf16, Rounding::Zero) => {
             from_float!(from, |value| u64::from(round_single(value, 0.0, Rounding::Zero).to_bits() >> 16))
         }
@@ -179,7 +236,8 @@ pub(super) fn pack(to: Type, rounding: Rounding) -> Option<Compute> {
         (Type::F16x2, Rounding::Nearest) => lanes!(|a, b, _| packed_half(b) | packed_half(a) << 16),
         (Type::Bf16x2, Rounding::Nearest) => lanes!(|a, b, _| packed_brain(b) | packed_brain(a) << 16),
         (Type::F16x2, Rounding::Zero) => lanes!(|a, b, _| {
-            half_to_zero(f32::from_bits(b as u32).into()) | half_to_zero(f32::from_bits(a as u32).into()) << 16
+            half_to_zero(f32::from_bits(b as u32).into())
+                | half_to_zero(f32::from_bits(a as u32).into()) << 16
         }),
         (Type::Bf16x2, Rounding::Zero) => lanes!(|a, b, _| (b & 0xffff_0000) >> 16 | a & 0xffff_0000),
         _ => return None,
@@ -198,6 +256,10 @@ fn packed_brain(bits: u64) -> u64 {
 pub(super) fn to_tf32() -> Compute {
     lanes!(|a, _, _| {
         let bits = a as u32;
-        u64::from(if bits & 0x7f80_0000 == 0x7f80_0000 { bits } else { bits.wrapping_add(0x1000) & 0xffff_e000 })
+        u64::from(if bits & 0x7f80_0000 == 0x7f80_0000 {
+            bits
+        } else {
+            bits.wrapping_add(0x1000) & 0xffff_e000
+        })
     })
 }

@@ -132,7 +132,9 @@ impl<'a> Decoder<'a> {
                 Statement::Close => {
                     self.scopes.pop();
                 }
-                Statement::Targets(name, labels) => self.declare(name.clone(), Entity::Targets(labels.clone())),
+                Statement::Targets(name, labels) => {
+                    self.declare(name.clone(), Entity::Targets(labels.clone()))
+                }
             }
         }
         Ok(())
@@ -389,13 +391,15 @@ impl<'a> Decoder<'a> {
         let base = instruction.opcode.first()?.as_str();
         let operands = &instruction.operands;
         match base {
-            "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" => self.flow(base, &mut opcode, operands)?,
+            "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" => {
+                self.flow(base, &mut opcode, operands)?
+            }
             "setp" | "set" => self.comparison(base, &mut opcode, operands)?,
             "mov" | "cvt" | "cvta" | "isspacep" => self.transfer(base, &mut opcode, operands)?,
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "prefetch" | "prefetchu" | "membar" | "fence" | "discard"
-            | "applypriority" => self.memory(base, &mut opcode, operands)?,
-            "bar" | "barrier" | "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" | "mma" | "ldmatrix"
-            | "stmatrix" | "nanosleep" => self.together(base, &mut opcode, operands)?,
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "prefetch" | "prefetchu" | "membar" | "fence"
+            | "discard" | "applypriority" => self.memory(base, &mut opcode, operands)?,
+            "bar" | "barrier" | "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" | "mma"
+            | "ldmatrix" | "stmatrix" | "nanosleep" => self.together(base, &mut opcode, operands)?,
             _ => self.arithmetic(base, &mut opcode, operands)?,
         }
         opcode.is_empty().then_some(())
@@ -425,7 +429,11 @@ impl<'a> Decoder<'a> {
                 opcode.take("uni");
                 match self.calls.last() {
                     Some(&(_, scope)) => {
-                        let branch = Branch { step: self.steps.len(), labels: vec![RETURN.to_string()], scopes: vec![scope] };
+                        let branch = Branch {
+                            step: self.steps.len(),
+                            labels: vec![RETURN.to_string()],
+                            scopes: vec![scope],
+                        };
                         self.branches.push(branch);
                         self.emit(Operation::Branch { target: 0 });
                     }
@@ -467,7 +475,8 @@ impl<'a> Decoder<'a> {
             return None;
         };
         if self.calls.iter().any(|(open, _)| open == name) {
-            self.failure = Some(DecodeError::Recursive { kernel: self.kernel.clone(), function: name.clone() });
+            self.failure =
+                Some(DecodeError::Recursive { kernel: self.kernel.clone(), function: name.clone() });
             return None;
         }
         let formal = function.results.iter().zip(results).chain(function.parameters.iter().zip(arguments));
@@ -611,13 +620,14 @@ impl<'a> Decoder<'a> {
         }
         let rounding = opcode.take_any(&["rn", "rz", "rm", "rp"]).and_then(Rounding::named);
         let mut name = base.to_string();
-        while let Some(part) = opcode.take_any(&["lo", "hi", "wide", "NaN", "l", "r", "wrap", "clamp", "shiftamt"]) {
+        while let Some(part) =
+            opcode.take_any(&["lo", "hi", "wide", "NaN", "l", "r", "wrap", "clamp", "shiftamt"])
+        {
             name = format!("{name}.{part}");
         }
         let run = match rounding {
-            Some(rounding) if rounding != Rounding::Nearest && kind == Type::F32 => {
-                directed(&name, rounding).or_else(|| compute(&name, kind).filter(|_| matches!(base, "div" | "rcp" | "sqrt")))
-            }
+            Some(rounding) if rounding != Rounding::Nearest && kind == Type::F32 => directed(&name, rounding)
+                .or_else(|| compute(&name, kind).filter(|_| matches!(base, "div" | "rcp" | "sqrt"))),
             Some(rounding) if rounding != Rounding::Nearest => None,
             _ => compute(&name, kind),
         }?;
@@ -640,7 +650,12 @@ impl<'a> Decoder<'a> {
     }
 
     /// Instructions with more than three operands, or with a constant that decides what they do.
-    fn special_form(&mut self, base: &str, opcode: &mut Opcode<'_>, slots: &mut Vec<Slot>) -> Option<Compute> {
+    fn special_form(
+        &mut self,
+        base: &str,
+        opcode: &mut Opcode<'_>,
+        slots: &mut Vec<Slot>,
+    ) -> Option<Compute> {
         match base {
             "lop3" if slots.len() == 4 && opcode.take("b32") => {
                 // Table in the upper half of the third operand.

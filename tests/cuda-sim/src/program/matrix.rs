@@ -72,7 +72,12 @@ pub struct Shape {
 }
 
 impl Decoder<'_> {
-    pub(super) fn together(&mut self, base: &str, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
+    pub(super) fn together(
+        &mut self,
+        base: &str,
+        opcode: &mut Opcode<'_>,
+        operands: &[Operand],
+    ) -> Option<()> {
         match base {
             "bar" | "barrier" => self.barrier(opcode, operands),
             "shfl" => self.shuffle(opcode, operands),
@@ -221,15 +226,20 @@ impl Decoder<'_> {
         let b = Element::of(opcode.take_type()?)?;
         let a = Element::of(opcode.take_type()?)?;
         let d = Element::of(opcode.take_type()?)?;
-        (opcode.take("sync") && opcode.take("aligned") && opcode.take("row") && opcode.take("col")).then_some(())?;
+        (opcode.take("sync") && opcode.take("aligned") && opcode.take("row") && opcode.take("col"))
+            .then_some(())?;
         let shape = opcode.take_any(&["m16n8k4", "m16n8k8", "m16n8k16", "m16n8k32"])?;
         let depth: usize = shape.strip_prefix("m16n8k")?.parse().ok()?;
         let known = match (a, b) {
             (Element::F16, Element::F16) => {
                 matches!(c, Element::F16 | Element::F32) && c == d && (depth == 8 || depth == 16)
             }
-            (Element::Bf16, Element::Bf16) => (c, d) == (Element::F32, Element::F32) && (depth == 8 || depth == 16),
-            (Element::Tf32, Element::Tf32) => (c, d) == (Element::F32, Element::F32) && (depth == 4 || depth == 8),
+            (Element::Bf16, Element::Bf16) => {
+                (c, d) == (Element::F32, Element::F32) && (depth == 8 || depth == 16)
+            }
+            (Element::Tf32, Element::Tf32) => {
+                (c, d) == (Element::F32, Element::F32) && (depth == 4 || depth == 8)
+            }
             (Element::S8 | Element::U8, Element::S8 | Element::U8) => {
                 (c, d) == (Element::S32, Element::S32) && (depth == 16 || depth == 32)
             }
@@ -250,7 +260,8 @@ impl Decoder<'_> {
     }
 
     fn move_matrix(&mut self, loads: bool, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
-        (opcode.take("sync") && opcode.take("aligned") && opcode.take("m8n8") && opcode.take("b16")).then_some(())?;
+        (opcode.take("sync") && opcode.take("aligned") && opcode.take("m8n8") && opcode.take("b16"))
+            .then_some(())?;
         let count = match opcode.take_any(&["x1", "x2", "x4"])? {
             "x1" => 1,
             "x2" => 2,
@@ -269,7 +280,8 @@ impl Decoder<'_> {
             let at = self.address(first, space)?;
             Operation::StoreMatrix { at, from: self.read_all(second)?, transposed }
         };
-        let (Operation::LoadMatrix { to: registers, .. } | Operation::StoreMatrix { from: registers, .. }) = &operation
+        let (Operation::LoadMatrix { to: registers, .. } | Operation::StoreMatrix { from: registers, .. }) =
+            &operation
         else {
             return None;
         };

@@ -10,8 +10,8 @@ use crate::ptx::{Operand, Type};
 
 /// Modifiers that only advise caches or order accesses between blocks, which run one after the other here.
 const ADVICE: [&str; 25] = [
-    "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "sc",
-    "cta", "cluster", "gpu", "gl", "sys", "proxy", "async", "alias", "noftz", "noinc",
+    "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "volatile", "relaxed", "acquire", "release", "acq_rel",
+    "weak", "sc", "cta", "cluster", "gpu", "gl", "sys", "proxy", "async", "alias", "noftz", "noinc",
 ];
 
 impl Decoder<'_> {
@@ -118,7 +118,14 @@ impl Decoder<'_> {
 
 fn space(opcode: &mut Opcode<'_>) -> AccessSpace {
     let found = opcode.take_any(&[
-        "global", "shared", "shared::cta", "local", "param", "param::entry", "param::func", "const",
+        "global",
+        "shared",
+        "shared::cta",
+        "local",
+        "param",
+        "param::entry",
+        "param::func",
+        "const",
     ]);
     match found {
         Some("global" | "const") => AccessSpace::Global,
@@ -146,7 +153,9 @@ pub(super) fn update(name: &str, kind: Type) -> Option<Update> {
                 "add" => |old, b, _| (old as $type).wrapping_add(b as $type) as u64,
                 "min" => |old, b, _| (old as $type).min(b as $type) as u64,
                 "max" => |old, b, _| (old as $type).max(b as $type) as u64,
-                "inc" => |old, b, _| if old as $type >= b as $type { 0 } else { (old as $type).wrapping_add(1) as u64 },
+                "inc" => |old, b, _| {
+                    if old as $type >= b as $type { 0 } else { (old as $type).wrapping_add(1) as u64 }
+                },
                 "dec" => |old, b, _| {
                     if old as $type == 0 || old as $type > b as $type { b } else { (old as $type - 1) as u64 }
                 },
@@ -168,14 +177,20 @@ pub(super) fn update(name: &str, kind: Type) -> Option<Update> {
         Type::F32 => Some(match name {
             "add" => |old, b, _| (f32::from_bits(old as u32) + f32::from_bits(b as u32)).to_bits().into(),
             "min" => |old, b, _| f32::from_bits(old as u32).least(f32::from_bits(b as u32)).to_bits().into(),
-            "max" => |old, b, _| f32::from_bits(old as u32).greatest(f32::from_bits(b as u32)).to_bits().into(),
+            "max" => {
+                |old, b, _| f32::from_bits(old as u32).greatest(f32::from_bits(b as u32)).to_bits().into()
+            }
             _ => return None,
         }),
         Type::F64 if name == "add" => Some(|old, b, _| (f64::from_bits(old) + f64::from_bits(b)).to_bits()),
         Type::F16 if name == "add" => Some(|old, b, _| add_half(old, b)),
-        Type::F16x2 if name == "add" => Some(|old, b, _| add_half(old, b) | add_half(old >> 16, b >> 16) << 16),
+        Type::F16x2 if name == "add" => {
+            Some(|old, b, _| add_half(old, b) | add_half(old >> 16, b >> 16) << 16)
+        }
         Type::Bf16 if name == "add" => Some(|old, b, _| add_brain(old, b)),
-        Type::Bf16x2 if name == "add" => Some(|old, b, _| add_brain(old, b) | add_brain(old >> 16, b >> 16) << 16),
+        Type::Bf16x2 if name == "add" => {
+            Some(|old, b, _| add_brain(old, b) | add_brain(old >> 16, b >> 16) << 16)
+        }
         _ => None,
     }
 }

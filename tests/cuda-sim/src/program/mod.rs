@@ -93,7 +93,7 @@ pub enum BarrierReduction {
 }
 
 /// A register whose value the place of the thread decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Special {
     /// `%tid`, by axis.
     Thread(usize),
@@ -119,7 +119,10 @@ pub enum Special {
 
 /// What a step does.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the operands of the PTX instruction that each one carries out")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the operands of the PTX instruction that each one carries out"
+)]
 pub enum Operation {
     Compute { run: Compute, to: Slot, from: [Slot; 3] },
     Load { at: Address, to: Box<[Slot]>, bytes: usize, signed: bool },

@@ -9,7 +9,12 @@ use super::{AccessSpace, Compute, LOCAL_WINDOW, Lanes, Operation, PARAM_WINDOW, 
 use crate::ptx::{Operand, Type};
 
 impl Decoder<'_> {
-    pub(super) fn transfer(&mut self, base: &str, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
+    pub(super) fn transfer(
+        &mut self,
+        base: &str,
+        opcode: &mut Opcode<'_>,
+        operands: &[Operand],
+    ) -> Option<()> {
         match base {
             "mov" => self.mov(opcode, operands),
             "cvt" => self.cvt(opcode, operands),

@@ -1,6 +1,8 @@
 //! PTX read into a [`Module`].
 
-use super::syntax::{Declaration, Function, Initialiser, Instruction, Module, Operand, Space, Statement, Type};
+use super::syntax::{
+    Declaration, Function, Initialiser, Instruction, Module, Operand, Space, Statement, Type,
+};
 use super::token::{Kind, Token, tokens};
 
 /// A text that is no PTX, or PTX that the simulator doesn't read.
@@ -487,7 +489,8 @@ mod tests {
 
     #[test]
     fn variables_have_first_values() {
-        let module = parse(".const .align 4 .b8 t[4] = {1, 2, 0xff, 4};\n.extern .shared .align 16 .b8 s[];").unwrap();
+        let module =
+            parse(".const .align 4 .b8 t[4] = {1, 2, 0xff, 4};\n.extern .shared .align 16 .b8 s[];").unwrap();
         assert_eq!(module.variables[0].initialisers[2], Initialiser::Bits(255));
         assert_eq!(module.variables[1].bytes, None);
     }

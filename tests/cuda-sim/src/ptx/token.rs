@@ -47,13 +47,17 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
             b'"' => (run(bytes, at + 1, |b| b != b'"') + 1).min(bytes.len()),
             b if b.is_ascii_digit() => run(bytes, at, |b| b.is_ascii_alphanumeric() || b == b'.'),
             b if starts_word(b) => word_end(bytes, at),
-            _ => at + 1 + usize::from(byte >= 0x80) * (text[at..].chars().next().map_or(1, char::len_utf8) - 1),
+            _ => {
+                at + 1 + usize::from(byte >= 0x80) * (text[at..].chars().next().map_or(1, char::len_utf8) - 1)
+            }
         };
         let piece = &text[at..end];
         let kind = match byte {
             b'"' => Kind::Text(piece),
             b if b.is_ascii_digit() => Kind::Number(piece),
-            b if starts_word(b) && piece.len() > 1 || b.is_ascii_alphabetic() || b == b'_' => Kind::Word(piece),
+            b if starts_word(b) && piece.len() > 1 || b.is_ascii_alphabetic() || b == b'_' => {
+                Kind::Word(piece)
+            }
             _ => Kind::Sign(piece.chars().next().unwrap_or(' ')),
         };
         found.push(Token { kind, line });
