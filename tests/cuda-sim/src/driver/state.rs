@@ -49,7 +49,7 @@ pub(crate) enum Work {
 
 #[derive(Default)]
 pub(crate) struct Stream {
-    queue: VecDeque<Work>,
+    pub(crate) queue: VecDeque<Work>,
     /// The stream where the capture that it takes part in began.
     pub(crate) capture: Option<u64>,
     pub(crate) blocking: bool,
