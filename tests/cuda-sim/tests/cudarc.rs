@@ -1,6 +1,7 @@
 //! Unmodified cudarc on the simulated driver, with PTX that NVRTC made of `kernels/kernels.cu` (for compute_80).
 //!
 //! The loader reads its path when a process begins, so each test runs again in a process of its own that has it.
+#![expect(unsafe_code, reason = "a launch trusts that the arguments are the kernel's")]
 
 use std::sync::Arc;
 
@@ -68,7 +69,8 @@ fn a_missing_barrier_is_a_race() {
     let mut y = stream.alloc_zeros::<f32>(1).unwrap();
     let kernel = module.load_function("row_sum_without_barrier").unwrap();
     // SAFETY: the arguments are those of the kernel.
-    unsafe { stream.launch_builder(&kernel).arg(&x).arg(&mut y).arg(&128).launch(shape(1, 128, 512)) }.unwrap();
+    unsafe { stream.launch_builder(&kernel).arg(&x).arg(&mut y).arg(&128).launch(shape(1, 128, 512)) }
+        .unwrap();
     let wrong = stream.clone_dtoh(&y).unwrap_err();
     assert!(format!("{wrong:?}").contains("LAUNCH_FAILED"), "{wrong:?}");
 }
@@ -98,7 +100,8 @@ fn bins_are_counted_by_atomic_operations() {
     let mut bins = stream.alloc_zeros::<u32>(16).unwrap();
     let kernel = module.load_function("count").unwrap();
     // SAFETY: the arguments are those of the kernel.
-    unsafe { stream.launch_builder(&kernel).arg(&mut bins).arg(&v).arg(&5000).launch(shape(3, 96, 0)) }.unwrap();
+    unsafe { stream.launch_builder(&kernel).arg(&mut bins).arg(&v).arg(&5000).launch(shape(3, 96, 0)) }
+        .unwrap();
     let wanted: Vec<u32> = (0..16).map(|bin| values.iter().filter(|&&v| v == bin).count() as u32).collect();
     assert_eq!(stream.clone_dtoh(&bins).unwrap(), wanted);
 }
@@ -108,14 +111,16 @@ fn product(name: &str) -> (Vec<f32>, Vec<f32>) {
     let (stream, module) = open();
     let k = 64;
     let number = |i: usize| ((i * 37 % 23) as f32 - 11.0) / 4.0;
-    let (a, b): (Vec<f32>, Vec<f32>) = ((0..16 * k).map(number).collect(), (0..8 * k).map(|i| number(i + 5)).collect());
+    let (a, b): (Vec<f32>, Vec<f32>) =
+        ((0..16 * k).map(number).collect(), (0..8 * k).map(|i| number(i + 5)).collect());
     let brains = |values: &[f32]| values.iter().map(|&v| half::bf16::from_f32(v)).collect::<Vec<_>>();
     let (x, y) = (stream.clone_htod(&brains(&a)).unwrap(), stream.clone_htod(&brains(&b)).unwrap());
     let mut c = stream.alloc_zeros::<f32>(128).unwrap();
     let kernel = module.load_function(name).unwrap();
     let depth = k as i32;
     // SAFETY: the arguments are those of the kernel.
-    unsafe { stream.launch_builder(&kernel).arg(&x).arg(&y).arg(&mut c).arg(&depth).launch(shape(1, 32, 0)) }.unwrap();
+    unsafe { stream.launch_builder(&kernel).arg(&x).arg(&y).arg(&mut c).arg(&depth).launch(shape(1, 32, 0)) }
+        .unwrap();
     let dot = |m: usize, n: usize| (0..k).map(|i| a[m * k + i] * b[n * k + i]).sum();
     (stream.clone_dtoh(&c).unwrap(), (0..128).map(|i| dot(i / 8, i % 8)).collect())
 }

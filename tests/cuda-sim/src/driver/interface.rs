@@ -2,8 +2,6 @@
 //!
 //! A pointer that the caller hands over is trusted as far as C has it: it is null, or it points to what the signature says.
 
-#![expect(non_snake_case, reason = "the names are those of cuda.h")]
-
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
