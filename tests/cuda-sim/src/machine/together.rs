@@ -219,6 +219,7 @@ impl Warp {
 
     /// The layouts of the operands are those of the PTX manual: a row of four lanes holds a row of A, C and D and a column
     /// of B, each lane as many neighbours as fit a register.
+    #[expect(clippy::needless_range_loop, reason = "a lane is an index into several registers")]
     fn multiply(&mut self, shape: Shape, to: &[Slot], a: &[Slot], b: &[Slot], c: &[Slot]) {
         let depth = shape.depth;
         let mut left = vec![[0.0; 32]; 16];

@@ -204,6 +204,7 @@ fn sign(kind: Type, negate: bool) -> Option<Compute> {
     })
 }
 
+#[expect(clippy::unnecessary_cast, reason = "each expression stands for all integer types")]
 fn integer(opcode: &str, kind: Type) -> Option<Compute> {
     match opcode {
         "add" => integers!(kind, |a, b, _| a.wrapping_add(b)),
@@ -257,12 +258,11 @@ fn integer(opcode: &str, kind: Type) -> Option<Compute> {
 }
 
 fn lanes_shift_left(kind: Type) -> Option<Compute> {
-    integers!(kind, |a, b, _| if b as u32 >= T::BITS { 0 } else { a << (b as u32) }).map(|_| {
-        match kind.bytes() {
-            2 => lanes!(|a, b, _| if b as u32 >= 16 { 0 } else { u64::from((a as u16) << (b as u32)) }),
-            4 => lanes!(|a, b, _| if b as u32 >= 32 { 0 } else { u64::from((a as u32) << (b as u32)) }),
-            _ => lanes!(|a, b, _| if b as u32 >= 64 { 0 } else { a << (b as u32) }),
-        }
+    Some(match kind.bytes() {
+        2 => lanes!(|a, b, _| if b as u32 >= 16 { 0 } else { u64::from((a as u16) << (b as u32)) }),
+        4 => lanes!(|a, b, _| if b as u32 >= 32 { 0 } else { u64::from((a as u32) << (b as u32)) }),
+        8 => lanes!(|a, b, _| if b as u32 >= 64 { 0 } else { a << (b as u32) }),
+        _ => return None,
     })
 }
 

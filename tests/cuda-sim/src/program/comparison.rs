@@ -36,6 +36,7 @@ fn integer(name: &str, kind: Type) -> Option<Compute> {
     }
 }
 
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "what is no number makes these true, as PTX has it")]
 fn float(name: &str, kind: Type) -> Option<Compute> {
     macro_rules! with {
         ($value:expr) => {
