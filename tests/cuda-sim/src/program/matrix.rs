@@ -120,10 +120,7 @@ impl Decoder<'_> {
         if opcode.take("red") {
             return self.barrier_reduce(opcode, operands);
         }
-        let waits = match opcode.take_any(&["sync", "arrive"])? {
-            "sync" => true,
-            _ => false,
-        };
+        let waits = opcode.take_any(&["sync", "arrive"])? == "sync";
         let (id, threads) = match operands {
             [id] => (self.read(id)?, None),
             [id, threads] => (self.read(id)?, Some(self.read(threads)?)),

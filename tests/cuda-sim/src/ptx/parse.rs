@@ -415,13 +415,8 @@ impl<'a> Reader<'a> {
             self.at += 1;
             base = Some(word.to_string());
         }
-        let offset = if base.is_none() || self.takes('+') {
-            self.integer("an offset")?
-        } else if self.peek() == Some(Kind::Sign('-')) {
-            self.integer("an offset")?
-        } else {
-            0
-        };
+        let signed = base.is_none() || self.takes('+') || self.peek() == Some(Kind::Sign('-'));
+        let offset = if signed { self.integer("an offset")? } else { 0 };
         self.sign(']', "`]`")?;
         Ok(Operand::Address(base, offset))
     }
