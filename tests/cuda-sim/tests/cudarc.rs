@@ -2,6 +2,7 @@
 //!
 //! The loader reads its path when a process begins, so each test runs again in a process of its own that has it.
 #![expect(unsafe_code, reason = "a launch trusts that the arguments are the kernel's")]
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::sync::Arc;
 
