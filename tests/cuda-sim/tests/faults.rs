@@ -10,6 +10,10 @@ use cuda_sim::ptx::parse;
 
 /// Runs a body with 64 threads; `%x1` is the address of 256 bytes, `%r1` the thread.
 fn fault(body: &str) -> Fault {
+    *run(body, 7).unwrap_err()
+}
+
+fn run(body: &str, seed: u64) -> Result<(), Box<Fault>> {
     let text = format!(
         ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry bad(.param .u64 at) {{
         .reg .b64 %x<9>; .reg .b32 %r<9>; .reg .pred %p<9>; .shared .align 16 .b8 s[256];
@@ -27,7 +31,7 @@ fn fault(body: &str) -> Fault {
         memory.free(at);
     }
     let grid = Grid { blocks: [1; 3], threads: [64, 1, 1], dynamic_shared: 0 };
-    *launch(&kernel, &memory, &at.to_le_bytes(), grid, &mut Order::new(7)).unwrap_err()
+    launch(&kernel, &memory, &at.to_le_bytes(), grid, &mut Order::new(seed)).map(drop)
 }
 
 #[test]
@@ -68,4 +72,18 @@ fn races_are_found() {
     );
     assert!(matches!(race.cause, Cause::Race { .. }), "{race}");
     assert!(matches!(fault("trap;").cause, Cause::Trap));
+}
+
+#[test]
+fn lanes_that_went_round_more_often_meet_the_others_at_a_shuffle() {
+    let body = "and.b32 %r2, %r1, 7;
+        again: sub.s32 %r2, %r2, 1; setp.ge.s32 %p2, %r2, 0; @%p2 bra again;
+        shfl.sync.bfly.b32 %r3, %r1, 1, 31, -1;
+        and.b32 %r4, %r1, 31; setp.eq.u32 %p3, %r4, 0; @!%p3 bra on; st.global.u32 [%x1], %r3;
+        on: shfl.sync.bfly.b32 %r5, %r1, 2, 31, -1;";
+    for seed in 0..20 {
+        if let Err(fault) = run(body, seed) {
+            panic!("seed {seed}: {fault}");
+        }
+    }
 }

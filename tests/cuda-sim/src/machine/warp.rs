@@ -221,6 +221,13 @@ impl Warp {
                     return Ok(());
                 }
                 together if together.needs_others() => {
+                    // Those that came here before go on with these.
+                    let met = lanes_of(self.waiting)
+                        .filter(|&lane| self.place[lane] == at)
+                        .fold(0, |mask, lane| mask | 1 << lane);
+                    self.waiting &= !met;
+                    group |= met;
+                    let active = active | met;
                     if active != 0 && !self.together(around, together, active, at)? {
                         self.move_to(group & !active, at + 1);
                         self.move_to(active, at);

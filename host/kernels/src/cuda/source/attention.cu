@@ -167,6 +167,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attend(
                 sum += weight;
             }
             sum = warp_sum(sum);
+            // All lanes have read the largest score before it changes.
+            __syncwarp();
             if (lane == 0) {
                 factors[head] = expf(maxima[head] - largest);
                 totals[head] = totals[head] * factors[head] + sum;

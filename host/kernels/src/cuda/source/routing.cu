@@ -37,6 +37,8 @@ extern "C" __global__ void choose_experts(const float* logits, int* chosen, floa
         if (round == 0) {
             largest = best;
         }
+        // All lanes have looked at who is taken before that changes.
+        __syncwarp();
         if (lane == 0 && best_expert < experts) {
             taken[best_expert] = 1;
         }
