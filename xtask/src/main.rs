@@ -12,6 +12,7 @@ mod download;
 mod guests;
 mod host;
 mod model;
+mod nvrtc;
 mod prerequisites;
 mod process;
 mod progress;

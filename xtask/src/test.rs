@@ -1,12 +1,13 @@
 //! `cargo xtask test`: every test of the project, with what the tests need.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{build, console, process, promtool, python, setup};
+use crate::{build, console, nvrtc, process, promtool, python, setup};
 
 /// Prepares the guests, the model, the texts, Python and promtool, builds the host, runs all tests, and says how long
 /// each step took.
@@ -48,11 +49,35 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     };
     console::step("test: cargo test");
     times.measure("cargo test", || test_the_host(&[]))?;
+    test_the_simulated_device(workspace, &python, &mut times)?;
     // They measure the memory of their whole process, so nothing else may run in it.
     console::step("test: those that run alone");
     times.measure("tests that run alone", || test_the_host(&["--test", "it", "--", "--ignored"]))?;
     times.show();
     Ok(())
+}
+
+/// The kernels of CUDA devices, on a simulated one: what NVIDIA's compiler makes of them, run with bounds, races and masks
+/// checked. Where the compiler can't be fetched this is said and left out.
+fn test_the_simulated_device(workspace: &Workspace, python: &Path, times: &mut Times) -> Result<()> {
+    console::step("test: CUDA kernels on the simulated device");
+    let compiler = match nvrtc::libraries(workspace, python) {
+        Ok(compiler) => compiler,
+        Err(error) => {
+            console::note(&format!("LEFT OUT, the kernels are not tested: {error:#}"));
+            return Ok(());
+        }
+    };
+    let driver = nvrtc::simulated_driver(workspace)?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["test", "--release", "--locked", "--workspace", "--test", "it", "--", "cuda::"])
+        .current_dir(workspace.root())
+        .env("LD_LIBRARY_PATH", std::env::join_paths([driver, compiler])?)
+        .env("ESPALIER_TEST_CUDA", "simulated")
+        .env("ESPALIER_CUDA_CODE", "ptx")
+        .env("ESPALIER_CUDA_CACHE", workspace.cache().join("cuda"));
+    times.measure("simulated device", || process::run("pass the tests of CUDA kernels", &mut cargo))
 }
 
 /// How long each step took.

@@ -67,6 +67,11 @@ impl Workspace {
         self.target.join("components")
     }
 
+    /// The built simulated driver of CUDA devices.
+    pub(crate) fn simulated_driver(&self) -> PathBuf {
+        self.target.join("release/deps/libcuda_sim.so")
+    }
+
     /// The built host program.
     pub(crate) fn espalier(&self) -> PathBuf {
         self.target.join("release/espalier")

@@ -1,6 +1,6 @@
 //! The operations of a CUDA device, real or simulated, against sums in f64 and the processor's kernels.
 //!
-//! Left out where nobody says that there is one (`ESPALIER_TEST_CUDA`), as `cargo xtask test-gpu` does.
+//! Left out where nobody says that there is one (`ESPALIER_TEST_CUDA`), as `cargo xtask test` does.
 
 use espalier_kernels::{
     AttentionShape, Bytes, CacheFormat, CacheLayer, CacheSize, Cpu, Cuda, CudaActivation, CudaAttention,
@@ -146,7 +146,6 @@ fn products_are_added_where_that_is_asked_for() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn norms_and_activations_are_done_where_the_input_is_read() {
     let Some((cpu, cuda)) = devices() else { return };
     let (columns, epsilon) = (1440, 1e-5);
