@@ -60,10 +60,13 @@ impl CudaExperts {
         self.chosen.argument()
     }
 
-    /// Tiles of pairs, their order, and how many there can be; `None` where no pair was grouped.
-    pub(super) fn tiles(&self, height: usize) -> Option<(Argument, Argument, usize)> {
-        (self.most_tiles > 0 && height == self.height)
-            .then(|| (self.tiles.argument(), self.order.argument(), self.most_tiles))
+    /// Tiles of `height` pairs, their order, and how many there can be; `None` where no pair was grouped.
+    pub(super) fn tiles(&self, height: usize) -> Result<Option<(Argument, Argument, usize)>, KernelError> {
+        if self.most_tiles == 0 {
+            return Ok(None);
+        }
+        crate::error::check_length("a tile of grouped pairs", self.height, height)?;
+        Ok(Some((self.tiles.argument(), self.order.argument(), self.most_tiles)))
     }
 }
 

@@ -254,7 +254,7 @@ impl Cuda {
     /// `share` pairs: a token's experts have one row, or every pair its own.
     ///
     /// # Errors
-    /// Buffers that are too short, matrices that differ, missing biases.
+    /// Buffers that are too short, matrices that differ, missing biases, a precision for which pairs were not grouped.
     pub fn multiply_by_experts(
         &self,
         products: &mut [CudaProduct<'_>],
@@ -292,7 +292,7 @@ impl Cuda {
             unsafe { self.launch(Program::Matvec(alike.format), "matvec_experts", grid, &arguments)? };
         }
         let many = Many::of(precision);
-        let Some((tiles, order, most)) = experts.tiles(many.height) else {
+        let Some((tiles, order, most)) = experts.tiles(many.height)? else {
             return Ok(());
         };
         // The pairs' rows are named by their place among all.

@@ -261,6 +261,13 @@ fn experts_are_chosen_multiplied_and_mixed() {
         cuda.multiply_by_experts(&mut [product], input_of_pairs, &choice, active, precision, &mut room)
             .unwrap();
         let found = cuda.download(&output, tokens * active * ffn).unwrap();
+        if decoding < tokens {
+            let product = CudaProduct { weights: &weights, bias: Some(&bias_on_device), output: &mut output };
+            let other = if precision == Precision::Exact { Precision::Fast } else { Precision::Exact };
+            let refused =
+                cuda.multiply_by_experts(&mut [product], input_of_pairs, &choice, active, other, &mut room);
+            assert!(refused.is_err(), "pairs were grouped for {precision:?}");
+        }
         for (pair, (expert, _)) in expected.iter().enumerate() {
             let row = &input[pair / active * width..][..width];
             let sums = reference(&matrices[*expert].dequantize(), row, &bias[expert * ffn..][..ffn]);
