@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::arithmetic::{compute, dot_product, insert_bits, lanes, logic_of_three};
-use super::comparison::{combine, compare};
 use super::rounding::{Rounding, directed, flush, rectify, saturate};
 use super::scope::{Entity, Opcode, Scope};
 use super::{AccessSpace, Address, Compute, Kernel, Lanes, Operation, Parameter, Slot, Special, Step, WARP};
@@ -41,40 +40,40 @@ pub fn decode(function: &Function, symbols: &Symbols<'_>) -> Result<Kernel, Deco
 }
 
 pub(super) struct Decoder<'a> {
-    symbols: &'a Symbols<'a>,
-    kernel: String,
-    steps: Vec<Step>,
-    instructions: Vec<String>,
-    slots: u32,
-    constants: BTreeMap<u64, Slot>,
-    specials: Vec<(Slot, Special)>,
-    special_slots: HashMap<String, Slot>,
-    scopes: Vec<Scope>,
-    next_scope: usize,
-    labels: HashMap<(usize, String), usize>,
-    branches: Vec<Branch>,
-    guard: Option<(Slot, bool)>,
+    pub(super) symbols: &'a Symbols<'a>,
+    pub(super) kernel: String,
+    pub(super) steps: Vec<Step>,
+    pub(super) instructions: Vec<String>,
+    pub(super) slots: u32,
+    pub(super) constants: BTreeMap<u64, Slot>,
+    pub(super) specials: Vec<(Slot, Special)>,
+    pub(super) special_slots: HashMap<String, Slot>,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) next_scope: usize,
+    pub(super) labels: HashMap<(usize, String), usize>,
+    pub(super) branches: Vec<Branch>,
+    pub(super) guard: Option<(Slot, bool)>,
     /// The functions being written out, with the scope of each, the innermost last.
-    calls: Vec<(String, usize)>,
-    local_bytes: u64,
-    shared_bytes: u64,
-    shared_offsets: HashMap<String, u64>,
-    dynamic_shared: Option<(Slot, u64)>,
-    failure: Option<DecodeError>,
+    pub(super) calls: Vec<(String, usize)>,
+    pub(super) local_bytes: u64,
+    pub(super) shared_bytes: u64,
+    pub(super) shared_offsets: HashMap<String, u64>,
+    pub(super) dynamic_shared: Option<(Slot, u64)>,
+    pub(super) failure: Option<DecodeError>,
 }
 
 /// A branch whose labels are to be found when all are known.
-struct Branch {
-    step: usize,
-    labels: Vec<String>,
-    scopes: Vec<usize>,
+pub(super) struct Branch {
+    pub(super) step: usize,
+    pub(super) labels: Vec<String>,
+    pub(super) scopes: Vec<usize>,
 }
 
 /// The label, in a function's own scope, that `ret` goes to.
-const RETURN: &str = "return";
+pub(super) const RETURN: &str = "return";
 
 impl<'a> Decoder<'a> {
-    fn new(function: &Function, symbols: &'a Symbols<'a>) -> Self {
+    pub(super) fn new(function: &Function, symbols: &'a Symbols<'a>) -> Self {
         Self {
             symbols,
             kernel: function.name.clone(),
@@ -98,7 +97,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn function(&mut self, function: &Function) -> Result<(), DecodeError> {
+    pub(super) fn function(&mut self, function: &Function) -> Result<(), DecodeError> {
         self.open();
         let mut offset = 0u64;
         for parameter in &function.parameters {
@@ -112,7 +111,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn body(&mut self, function: &Function) -> Result<(), DecodeError> {
+    pub(super) fn body(&mut self, function: &Function) -> Result<(), DecodeError> {
         let Some(body) = &function.body else {
             return Err(DecodeError::NoSuchFunction {
                 kernel: self.kernel.clone(),
@@ -140,7 +139,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn registers(&mut self, kind: Type, name: &str, count: Option<usize>) {
+    pub(super) fn registers(&mut self, kind: Type, name: &str, count: Option<usize>) {
         match count {
             None => {
                 let slot = self.slot();
@@ -155,7 +154,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn variable(&mut self, function: &Function, variable: &Declaration) {
+    pub(super) fn variable(&mut self, function: &Function, variable: &Declaration) {
         let align = variable.align as u64;
         let entity = match (variable.space, variable.bytes) {
             (Space::Shared, None) => Entity::DynamicShared,
@@ -174,7 +173,7 @@ impl<'a> Decoder<'a> {
         self.declare(variable.name.clone(), entity);
     }
 
-    fn place_shared(&mut self, key: String, variable: &Declaration) -> u64 {
+    pub(super) fn place_shared(&mut self, key: String, variable: &Declaration) -> u64 {
         if let Some(&offset) = self.shared_offsets.get(&key) {
             return offset;
         }
@@ -184,18 +183,18 @@ impl<'a> Decoder<'a> {
         offset
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         self.scopes.push(Scope { id: self.next_scope, names: HashMap::new() });
         self.next_scope += 1;
     }
 
-    fn declare(&mut self, name: String, entity: Entity) {
+    pub(super) fn declare(&mut self, name: String, entity: Entity) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.names.insert(name, entity);
         }
     }
 
-    fn find(&self, name: &str) -> Option<&Entity> {
+    pub(super) fn find(&self, name: &str) -> Option<&Entity> {
         self.scopes.iter().rev().find_map(|scope| scope.names.get(name))
     }
 
@@ -241,7 +240,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn named(&mut self, name: &str) -> Option<Slot> {
+    pub(super) fn named(&mut self, name: &str) -> Option<Slot> {
         match self.find(name) {
             Some(Entity::Register(slot, _)) => return Some(*slot),
             Some(Entity::Memory(_, offset)) => {
@@ -287,7 +286,7 @@ impl<'a> Decoder<'a> {
 
     /// The slot with the offset of the shared memory that the launch adds: behind all of the kernel's own, which is
     /// known at the end.
-    fn dynamic(&mut self, align: u64) -> Slot {
+    pub(super) fn dynamic(&mut self, align: u64) -> Slot {
         match &mut self.dynamic_shared {
             Some((slot, most)) => {
                 *most = (*most).max(align);
@@ -369,7 +368,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn instruction(&mut self, instruction: &Instruction) -> Result<(), DecodeError> {
+    pub(super) fn instruction(&mut self, instruction: &Instruction) -> Result<(), DecodeError> {
         self.instructions.push(text(instruction));
         self.failure = None;
         let done = self.guarded(instruction);
@@ -382,7 +381,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn guarded(&mut self, instruction: &Instruction) -> Option<()> {
+    pub(super) fn guarded(&mut self, instruction: &Instruction) -> Option<()> {
         self.guard = None;
         if let Some((name, negated)) = &instruction.guard {
             self.guard = Some((self.named(name)?, *negated));
@@ -405,199 +404,12 @@ impl<'a> Decoder<'a> {
         opcode.is_empty().then_some(())
     }
 
-    fn flow(&mut self, base: &str, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
-        match (base, operands) {
-            ("bra", [Operand::Name(label)]) => {
-                opcode.take("uni");
-                self.branch(vec![label.clone()]);
-                self.emit(Operation::Branch { target: 0 });
-            }
-            ("brx", [index, Operand::Name(table)]) => {
-                opcode.take("idx").then_some(())?;
-                opcode.take("uni");
-                let Some(Entity::Targets(labels)) = self.find(table) else { return None };
-                let labels = labels.clone();
-                let index = self.read(index)?;
-                self.branch(labels);
-                self.emit(Operation::BranchIndexed { targets: Box::new([]), index });
-            }
-            ("call", operands) => {
-                opcode.take("uni");
-                self.call(operands)?;
-            }
-            ("ret", []) => {
-                opcode.take("uni");
-                match self.calls.last() {
-                    Some(&(_, scope)) => {
-                        let branch = Branch {
-                            step: self.steps.len(),
-                            labels: vec![RETURN.to_string()],
-                            scopes: vec![scope],
-                        };
-                        self.branches.push(branch);
-                        self.emit(Operation::Branch { target: 0 });
-                    }
-                    None => self.emit(Operation::Exit),
-                }
-            }
-            ("exit", []) => self.emit(Operation::Exit),
-            ("trap" | "brkpt", []) => self.emit(Operation::Trap),
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn branch(&mut self, labels: Vec<String>) {
-        let scopes = self.scopes.iter().rev().map(|scope| scope.id).collect();
-        self.branches.push(Branch { step: self.steps.len(), labels, scopes });
-    }
-
-    fn call(&mut self, operands: &[Operand]) -> Option<()> {
-        let (results, rest) = match operands {
-            [Operand::Arguments(results), rest @ ..] => (results.as_slice(), rest),
-            rest => (&[][..], rest),
-        };
-        let Some((Operand::Name(name), rest)) = rest.split_first() else { return None };
-        let arguments = match rest {
-            [] => &[][..],
-            [Operand::Arguments(arguments)] => arguments.as_slice(),
-            // A further operand is the prototype of a call through a pointer.
-            _ => return None,
-        };
-        if name == "__assertfail" {
-            self.emit(Operation::Trap);
-            return Some(());
-        }
-        let symbols = self.symbols;
-        let Some(&function) = symbols.functions.get(name.as_str()) else {
-            self.failure =
-                Some(DecodeError::NoSuchFunction { kernel: self.kernel.clone(), function: name.clone() });
-            return None;
-        };
-        if self.calls.iter().any(|(open, _)| open == name) {
-            self.failure =
-                Some(DecodeError::Recursive { kernel: self.kernel.clone(), function: name.clone() });
-            return None;
-        }
-        let formal = function.results.iter().zip(results).chain(function.parameters.iter().zip(arguments));
-        let mut bound = Vec::new();
-        for (formal, actual) in formal {
-            let Operand::Name(actual) = actual else { return None };
-            bound.push((formal.name.clone(), self.find(actual)?.clone()));
-        }
-        self.inline(function, bound)
-    }
-
-    fn inline(&mut self, function: &Function, bound: Vec<(String, Entity)>) -> Option<()> {
-        // A guarded call is a branch around its body.
-        let around = self.guard.take().map(|(slot, negated)| {
-            self.guard = Some((slot, !negated));
-            self.emit(Operation::Branch { target: 0 });
-            self.guard = None;
-            self.steps.len() - 1
-        });
-        let outer = std::mem::take(&mut self.scopes);
-        self.open();
-        let scope = self.next_scope - 1;
-        for (name, entity) in bound {
-            self.declare(name, entity);
-        }
-        self.calls.push((function.name.clone(), scope));
-        let done = self.body(function);
-        self.calls.pop();
-        self.labels.insert((scope, RETURN.to_string()), self.steps.len());
-        if let Some(step) = around {
-            self.branches.push(Branch { step, labels: vec![RETURN.to_string()], scopes: vec![scope] });
-        }
-        self.scopes = outer;
-        match done {
-            Ok(()) => Some(()),
-            Err(failure) => {
-                self.failure = Some(failure);
-                None
-            }
-        }
-    }
-
-    fn comparison(&mut self, base: &str, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
-        let kind = opcode.take_type()?;
-        let as_value = if base == "set" { Some(opcode.take_type()?) } else { None };
-        let name = opcode.take_next()?;
-        let with = opcode.take_any(&["and", "or", "xor"]);
-        let flushes = opcode.take("ftz") && kind == Type::F32;
-        let [to, a, b, rest @ ..] = operands else { return None };
-        let (mut a, mut b) = (self.read(a)?, self.read(b)?);
-        if flushes {
-            (a, b) = (self.flushed(a), self.flushed(b));
-        }
-        if matches!(kind, Type::F16x2 | Type::Bf16x2) {
-            return self.compare_pair(name, kind, to, a, b);
-        }
-        let (holds, fails) = (self.slot(), self.slot());
-        self.compute(compare(name, kind)?, holds, &[a, b]);
-        self.compute(lanes!(|a, _, _| a ^ 1), fails, &[holds]);
-        match (with, rest) {
-            (Some(with), [other]) => {
-                let other = self.read(other)?;
-                self.compute(combine(with)?, holds, &[holds, other]);
-                self.compute(combine(with)?, fails, &[fails, other]);
-            }
-            (None, []) => {}
-            _ => return None,
-        }
-        let copy: Compute = lanes!(|a, _, _| a);
-        match (to, as_value) {
-            (to, Some(kind)) => {
-                let to = self.write(to)?;
-                let run: Compute = match kind {
-                    Type::F32 => lanes!(|a, _, _| a * 0x3f80_0000),
-                    Type::U32 | Type::S32 => lanes!(|a, _, _| a * 0xffff_ffff),
-                    _ => return None,
-                };
-                self.compute(run, to, &[holds]);
-            }
-            (Operand::Pair(first, second), None) => {
-                let (first, second) = (self.write(first)?, self.write(second)?);
-                // The guard may be one of the two results.
-                if let Some((guard, negated)) = self.guard {
-                    let kept = self.slot();
-                    self.compute(copy, kept, &[guard]);
-                    self.steps.last_mut()?.guard = None;
-                    self.guard = Some((kept, negated));
-                }
-                self.compute(copy, first, &[holds]);
-                self.compute(copy, second, &[fails]);
-            }
-            (to, None) => {
-                let to = self.write(to)?;
-                self.compute(copy, to, &[holds]);
-            }
-        }
-        Some(())
-    }
-
-    /// `setp` of pairs: the lower halves decide the first predicate, the upper ones the second.
-    fn compare_pair(&mut self, name: &str, kind: Type, to: &Operand, a: Slot, b: Slot) -> Option<()> {
-        let Operand::Pair(low, high) = to else { return None };
-        let kind = if kind == Type::F16x2 { Type::F16 } else { Type::Bf16 };
-        let (upper_a, upper_b, first) = (self.slot(), self.slot(), self.slot());
-        let upper: Compute = lanes!(|a, _, _| a >> 16);
-        self.compute(upper, upper_a, &[a]);
-        self.compute(upper, upper_b, &[b]);
-        self.compute(compare(name, kind)?, first, &[a, b]);
-        let (low, high) = (self.write(low)?, self.write(high)?);
-        self.compute(compare(name, kind)?, high, &[upper_a, upper_b]);
-        self.compute(lanes!(|a, _, _| a), low, &[first]);
-        Some(())
-    }
-
-    pub(super) fn flushed(&mut self, slot: Slot) -> Slot {
-        let to = self.slot();
-        self.compute(flush(), to, &[slot]);
-        to
-    }
-
-    fn arithmetic(&mut self, base: &str, opcode: &mut Opcode<'_>, operands: &[Operand]) -> Option<()> {
+    pub(super) fn arithmetic(
+        &mut self,
+        base: &str,
+        opcode: &mut Opcode<'_>,
+        operands: &[Operand],
+    ) -> Option<()> {
         let (to, from) = operands.split_first()?;
         let mut slots = Vec::new();
         for operand in from {
@@ -650,7 +462,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Instructions with more than three operands, or with a constant that decides what they do.
-    fn special_form(
+    pub(super) fn special_form(
         &mut self,
         base: &str,
         opcode: &mut Opcode<'_>,
@@ -685,7 +497,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn finish(mut self, function: &Function) -> Result<Kernel, DecodeError> {
+    pub(super) fn finish(mut self, function: &Function) -> Result<Kernel, DecodeError> {
         let branches = std::mem::take(&mut self.branches);
         for branch in branches {
             let mut targets = Vec::new();
@@ -757,7 +569,7 @@ fn special(name: &str) -> Option<Special> {
 
 /// An instruction as its text, near enough to be found in the PTX.
 fn text(instruction: &Instruction) -> String {
-    fn operand(each: &Operand) -> String {
+    pub(super) fn operand(each: &Operand) -> String {
         let list = |parts: &[Operand]| parts.iter().map(operand).collect::<Vec<_>>().join(", ");
         match each {
             Operand::Name(name) => name.clone(),
