@@ -17,6 +17,8 @@ const STARVED: u32 = 10;
 pub(crate) struct Account {
     started: Instant,
     in_host: Duration,
+    /// Time that does not count towards the wall time.
+    granted: Duration,
     host_calls: u64,
     log_lines: u64,
     generated_tokens: u64,
@@ -37,6 +39,7 @@ impl Account {
         Self {
             started: Instant::now(),
             in_host: Duration::ZERO,
+            granted: Duration::ZERO,
             host_calls: 0,
             log_lines: 0,
             generated_tokens: 0,
@@ -52,10 +55,19 @@ impl Account {
         if self.host_calls > limits.host_calls {
             return Err(Limit::HostCalls(limits.host_calls));
         }
-        if now.duration_since(self.started) > limits.wall_time {
+        if self.is_over(now, limits) {
             return Err(Limit::WallTime(limits.wall_time));
         }
         Ok(now)
+    }
+
+    /// Lets the call take so much longer: what a host call took that the operator wants, however long it takes.
+    pub(crate) fn grant(&mut self, time: Duration) {
+        self.granted += time;
+    }
+
+    fn is_over(&self, now: Instant, limits: &Limits) -> bool {
+        now.duration_since(self.started).saturating_sub(self.granted) > limits.wall_time
     }
 
     /// Gives the time since then back to the guest.
@@ -92,13 +104,13 @@ impl Account {
             (None, Some(_)) => Duration::ZERO,
             (None, None) => self.started.elapsed().saturating_sub(self.in_host),
         };
-        let passed = sample.at.duration_since(self.started);
+        let (sample_at, passed) = (sample.at, sample.at.duration_since(self.started));
         self.sampled = Some(sample);
         let starved = passed.saturating_sub(self.in_host) > limits.guest_time.saturating_mul(STARVED);
         if self.guest > limits.guest_time || starved {
             return Err(Limit::GuestTime(limits.guest_time));
         }
-        if passed > limits.wall_time {
+        if self.is_over(sample_at, limits) {
             return Err(Limit::WallTime(limits.wall_time));
         }
         Ok(())
@@ -176,6 +188,16 @@ mod tests {
             Limit::GuestTime(Duration::from_millis(40))
         };
         assert_eq!(limit, expected);
+        assert_eq!(account.enter_host(&limits()).unwrap_err(), Limit::WallTime(Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn granted_time_does_not_count_towards_the_wall_time() {
+        let mut account = Account::new();
+        std::thread::sleep(Duration::from_millis(310));
+        account.grant(Duration::from_millis(200));
+        account.enter_host(&limits()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
         assert_eq!(account.enter_host(&limits()).unwrap_err(), Limit::WallTime(Duration::from_millis(300)));
     }
 

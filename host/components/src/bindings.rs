@@ -8,17 +8,19 @@ pub mod kernels {
         inline: "
             package espalier:host;
             world imports {
-                import espalier:kernels/types@0.1.0;
-                import espalier:kernels/tensor@0.1.0;
-                import espalier:kernels/model@0.1.0;
-                import espalier:kernels/calibration@0.1.0;
-                import espalier:kernels/inference@0.1.0;
-                import espalier:kernels/text@0.1.0;
-                import espalier:kernels/samples@0.1.0;
-                import espalier:kernels/baseline@0.1.0;
-                import espalier:kernels/report@0.1.0;
-                import espalier:kernels/telemetry@0.1.0;
-                import espalier:policy/types@0.1.0;
+                import espalier:kernels/types@1.0.0-rc.1;
+                import espalier:kernels/tensor@1.0.0-rc.1;
+                import espalier:kernels/model@1.0.0-rc.1;
+                import espalier:kernels/weights@1.0.0-rc.1;
+                import espalier:kernels/calibration@1.0.0-rc.1;
+                import espalier:kernels/ablation@1.0.0-rc.1;
+                import espalier:kernels/inference@1.0.0-rc.1;
+                import espalier:kernels/text@1.0.0-rc.1;
+                import espalier:kernels/samples@1.0.0-rc.1;
+                import espalier:kernels/baseline@1.0.0-rc.1;
+                import espalier:kernels/report@1.0.0-rc.1;
+                import espalier:kernels/telemetry@1.0.0-rc.1;
+                import espalier:policy/types@1.0.0-rc.1;
             }
         ",
         path: ["../../wit/kernels", "../../wit/policy"],

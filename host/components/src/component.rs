@@ -46,6 +46,8 @@ pub struct ScoredUnit {
     pub unit: Unit,
     /// What must be recorded.
     pub probes: Vec<Probe>,
+    /// Whether it asks what the model loses without some units.
+    pub ablation: bool,
 }
 
 /// How long a component took to get ready.
@@ -232,6 +234,7 @@ fn describe(
                 .map(|unit| ScoredUnit {
                     unit: unit.unit.into(),
                     probes: unit.probes.into_iter().map(Probe::from).collect(),
+                    ablation: unit.ablation,
                 })
                 .collect();
             if units.is_empty() {

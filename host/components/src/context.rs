@@ -13,7 +13,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use crate::account::Account;
 use crate::allowance::Allowance;
 use crate::error::Limit;
-use crate::{Limits, MetricInputs, ModelFacts, TokenStream, Trace};
+use crate::{Ablation, Limits, MetricInputs, ModelFacts, ModelWeights, TokenStream, Trace};
 
 /// What the bookkeeping of a tensor costs beside its values, counted so that empty tensors are not free.
 const TENSOR_OVERHEAD: usize = 128;
@@ -33,6 +33,10 @@ pub struct HostSession(pub(crate) Box<dyn TokenStream>);
 /// The state of one instance.
 pub(crate) struct Context {
     pub(crate) facts: Option<Arc<ModelFacts>>,
+    /// The weights of the model that a policy scores.
+    pub(crate) weights: Option<Arc<dyn ModelWeights>>,
+    /// That model without some units, for policies that ask for it.
+    pub(crate) ablation: Option<Arc<dyn Ablation>>,
     /// The seed of the scoring job.
     pub(crate) seed: u64,
     /// What a metric measures.
@@ -57,6 +61,8 @@ impl Context {
     pub(crate) fn new(label: Arc<str>, limits: Arc<Limits>, allowance: Arc<Allowance>) -> Self {
         Self {
             facts: None,
+            weights: None,
+            ablation: None,
             seed: 0,
             metric: None,
             notes: Vec::new(),

@@ -107,9 +107,13 @@ fn unversioned(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
-/// The part of a version within which interfaces are compatible: `1` of 1.2.3, `0.1` of 0.1.7.
+/// The part of a version within which interfaces are compatible: `1` of 1.2.3, `0.1` of 0.1.7, all of 1.0.0-rc.1.
 fn track(name: &str) -> Option<&str> {
     let (_, version) = name.split_once('@')?;
+    let without_build = version.split('+').next().unwrap_or(version);
+    if without_build.contains('-') {
+        return Some(version);
+    }
     let mut dots = version.match_indices('.').map(|(at, _)| at);
     let first = dots.next()?;
     match version.get(..first)? {
@@ -132,6 +136,7 @@ mod tests {
         assert_eq!(track("a:b/c@1.2.3"), Some("1"));
         assert_eq!(track("a:b/c@0.1.7"), Some("0.1"));
         assert_eq!(track("a:b/c"), None);
+        assert_eq!(track("a:b/c@1.0.0-rc.1"), Some("1.0.0-rc.1"));
         let interfaces = Interfaces::from([("a:b/c@0.1.0".to_owned(), Functions::new())]);
         assert!(compatible(&interfaces, "a:b/c@0.1.9").is_some());
         assert!(compatible(&interfaces, "a:b/c@0.2.0").is_none());
@@ -143,8 +148,8 @@ mod tests {
         let contracts = Contracts::new();
         let (_, router) = contracts.0.iter().find(|(world, _)| *world == World::RequestRouter).unwrap();
         let imports: Vec<_> = router.imports.keys().map(String::as_str).collect();
-        assert_eq!(imports, ["espalier:kernels/telemetry@0.1.0", "espalier:policy/types@0.1.0"]);
-        let routing = &router.exports["espalier:policy/routing@0.1.0"];
+        assert_eq!(imports, ["espalier:kernels/telemetry@1.0.0-rc.1", "espalier:policy/types@1.0.0-rc.1"]);
+        let routing = &router.exports["espalier:policy/routing@1.0.0-rc.1"];
         assert_eq!(
             routing["route"],
             "func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool, \

@@ -74,6 +74,28 @@ pub enum Probe {
     HeadOutput,
     /// The input of the down projection, `[T, ffn_size]`.
     FfnActivation,
+    /// The hidden states that enter the layer, `[T, hidden_size]`.
+    LayerInput,
+    /// The hidden states that leave it, `[T, hidden_size]`.
+    LayerOutput,
+    /// The entropy of each head's attention in nats, a sink included, `[T, heads]`.
+    AttentionEntropy,
+    /// The mean of each head's scaled query-key products, `[T, heads]`.
+    ScoreMean,
+    /// Their population variance, `[T, heads]`.
+    ScoreVariance,
+    /// The share of each head's attention that its sink takes, `[T, heads]`.
+    SinkMass,
+    /// The router's logits before any choice, `[T, experts]`.
+    RouterLogits,
+    /// The weight of each expert's output, 0 for those that are not chosen, `[T, experts]`.
+    RouterWeights,
+    /// The Euclidean norm of each expert's output before it is weighted, 0 likewise, `[T, experts]`.
+    ExpertOutputNorm,
+    /// The gradient of the sequence's mean negative log-likelihood with respect to the heads' outputs.
+    HeadOutputGradient,
+    /// The same with respect to the input of the down projection.
+    FfnActivationGradient,
 }
 
 impl Probe {
@@ -82,6 +104,26 @@ impl Probe {
         match self {
             Self::HeadOutput => "head-output",
             Self::FfnActivation => "ffn-activation",
+            Self::LayerInput => "layer-input",
+            Self::LayerOutput => "layer-output",
+            Self::AttentionEntropy => "attention-entropy",
+            Self::ScoreMean => "score-mean",
+            Self::ScoreVariance => "score-variance",
+            Self::SinkMass => "sink-mass",
+            Self::RouterLogits => "router-logits",
+            Self::RouterWeights => "router-weights",
+            Self::ExpertOutputNorm => "expert-output-norm",
+            Self::HeadOutputGradient => "head-output-gradient",
+            Self::FfnActivationGradient => "ffn-activation-gradient",
+        }
+    }
+
+    /// Whether a layer of this shape has it.
+    pub const fn exists_in(self, layer: &LayerFacts) -> bool {
+        match self {
+            Self::FfnActivation | Self::FfnActivationGradient => layer.experts == 0,
+            Self::RouterLogits | Self::RouterWeights | Self::ExpertOutputNorm => layer.experts > 0,
+            _ => true,
         }
     }
 }
@@ -112,6 +154,12 @@ pub struct LayerFacts {
     pub ffn_size: u32,
     /// Experts; 0 where the feed-forward block is dense.
     pub experts: u32,
+    /// Experts that each token passes through; 0 likewise.
+    pub active_experts: u32,
+    /// How many tokens back a token sees, itself included; none where it sees all.
+    pub sliding_window: Option<u32>,
+    /// Whether heads have attention sinks.
+    pub attention_sinks: bool,
     /// How many parameters go with one unit of each kind that the layer has.
     pub parameters_per_unit: BTreeMap<Unit, u64>,
 }

@@ -37,6 +37,7 @@ mod metric_inputs;
 mod route_choice;
 mod router;
 mod scoring;
+mod scoring_inputs;
 mod ticker;
 mod world;
 
@@ -62,4 +63,5 @@ pub use metric_inputs::{
 };
 pub use router::RequestRouter;
 pub use scoring::{ScoringJob, ScoringPolicy};
+pub use scoring_inputs::{AblatedUnit, Ablation, ModelWeights, Projection, ScoringInputs};
 pub use world::World;

@@ -25,6 +25,8 @@ pub struct Limits {
     pub tensors: usize,
     /// How many values `tensor.read` hands out at most.
     pub read_values: usize,
+    /// How many multiplications one matrix product may take.
+    pub multiplications: u64,
     /// How many sessions it may hold.
     pub sessions: usize,
     /// How many tokens the sessions of one call may generate together, counted when they begin.
@@ -56,6 +58,7 @@ impl Limits {
             tensor_bytes: 0,
             tensors: 0,
             read_values: 0,
+            multiplications: 0,
             sessions: 0,
             generated_tokens: 0,
             notes: 0,
@@ -68,7 +71,8 @@ impl Limits {
         }
     }
 
-    /// For scoring policies: one call sees one sequence in one layer.
+    /// For scoring policies: one call sees one sequence in one layer. The time of the losses that a policy asks for does not
+    /// count: it is the operator who chose such a policy, and who may cancel its job.
     pub const fn scoring() -> Self {
         Self {
             guest_time: Duration::from_secs(10),
@@ -80,6 +84,8 @@ impl Limits {
             tensor_bytes: 512 << 20,
             tensors: 100_000,
             read_values: 65_536,
+            // Some ten seconds of one core.
+            multiplications: 32 << 30,
             sessions: 0,
             generated_tokens: 0,
             notes: 0,

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use wasmtime::component::{Resource, ResourceAny};
 
-use crate::bindings::interfaces::types::Probe as GuestProbe;
 use crate::bindings::scoring::ScoringPolicy as Bindings;
 use crate::calls::CallReport;
 use crate::component::{Component, Prepared, ScoredUnit};
 use crate::identity::shortened;
 use crate::imports::model_shape;
 use crate::instance::Instance;
-use crate::{ComponentError, Identity, ModelFacts, Probe, Trace, Unit, World};
+use crate::{ComponentError, Identity, ModelFacts, Probe, ScoringInputs, Trace, Unit, World};
 
 /// A component of the world `scoring-policy`.
 #[derive(Clone, Debug)]
@@ -53,39 +52,47 @@ impl ScoringPolicy {
     pub fn probes(&self, units: &[Unit]) -> Result<Vec<Probe>, ComponentError> {
         let mut probes = Vec::new();
         for unit in units {
-            let scored = self.units().iter().find(|scored| scored.unit == *unit).ok_or_else(|| {
-                let known: Vec<_> = self.units().iter().map(|scored| scored.unit.name()).collect();
-                let known = known.join(", ");
-                ComponentError::Unsupported {
-                    component: self.component.label().to_owned(),
-                    problem: format!("does not score the unit \"{unit}\", it scores {known}"),
-                }
-            })?;
-            probes.extend(&scored.probes);
+            probes.extend(&self.scored(*unit)?.probes);
         }
         probes.sort_unstable();
         probes.dedup();
         Ok(probes)
     }
 
-    /// Starts a job in an instance of its own. `seed` is for policies that draw at random.
-    pub fn begin(
-        &self,
-        facts: Arc<ModelFacts>,
-        units: &[Unit],
-        seed: u64,
-    ) -> Result<ScoringJob, ComponentError> {
-        self.probes(units)?;
-        self.report.watch(|| self.start(facts, units, seed))
+    /// Whether scoring these units takes running the model without some of its units.
+    pub fn needs_ablation(&self, units: &[Unit]) -> Result<bool, ComponentError> {
+        units.iter().try_fold(false, |needs, unit| Ok(needs || self.scored(*unit)?.ablation))
     }
 
-    fn start(&self, facts: Arc<ModelFacts>, units: &[Unit], seed: u64) -> Result<ScoringJob, ComponentError> {
+    fn scored(&self, unit: Unit) -> Result<&ScoredUnit, ComponentError> {
+        self.units().iter().find(|scored| scored.unit == unit).ok_or_else(|| {
+            let known: Vec<_> = self.units().iter().map(|scored| scored.unit.name()).collect();
+            let known = known.join(", ");
+            ComponentError::Unsupported {
+                component: self.component.label().to_owned(),
+                problem: format!("does not score the unit \"{unit}\", it scores {known}"),
+            }
+        })
+    }
+
+    /// Starts a job in an instance of its own.
+    pub fn begin(&self, mut inputs: ScoringInputs, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
+        if !self.needs_ablation(units)? {
+            inputs.ablation = None;
+        }
+        self.report.watch(|| self.start(inputs, units))
+    }
+
+    fn start(&self, inputs: ScoringInputs, units: &[Unit]) -> Result<ScoringJob, ComponentError> {
+        let ScoringInputs { facts, weights, ablation, seed } = inputs;
         let Prepared::Scoring(pre) = self.component.prepared() else {
             return Err(self.component.not_a(World::ScoringPolicy));
         };
         let mut instance = self.component.start(
             |context| {
                 context.facts = Some(Arc::clone(&facts));
+                context.weights = weights;
+                context.ablation = ablation;
                 context.seed = seed;
             },
             |store| pre.instantiate(store),
@@ -197,22 +204,4 @@ impl ScoringJob {
 
 pub(crate) fn refusal(label: &str, call: &'static str, message: &str) -> ComponentError {
     ComponentError::Guest { component: label.to_owned(), call, message: shortened(message, 1_000) }
-}
-
-impl From<GuestProbe> for Probe {
-    fn from(probe: GuestProbe) -> Self {
-        match probe {
-            GuestProbe::HeadOutput => Self::HeadOutput,
-            GuestProbe::FfnActivation => Self::FfnActivation,
-        }
-    }
-}
-
-impl From<Probe> for GuestProbe {
-    fn from(probe: Probe) -> Self {
-        match probe {
-            Probe::HeadOutput => Self::HeadOutput,
-            Probe::FfnActivation => Self::FfnActivation,
-        }
-    }
 }

@@ -21,6 +21,9 @@ pub fn model_facts(spec: &ModelSpec) -> ModelFacts {
                 kv_heads: narrow(layer.kv_heads),
                 ffn_size: narrow(layer.ffn_size),
                 experts: narrow(layer.experts.map_or(0, |experts| experts.count)),
+                active_experts: narrow(layer.experts.map_or(0, |experts| experts.active)),
+                sliding_window: layer.sliding_window.map(narrow),
+                attention_sinks: layer.attention_sinks,
                 parameters_per_unit: Unit::ALL
                     .into_iter()
                     .filter_map(|unit| Some((unit, unit_parameters(spec, layer, unit)?)))

@@ -30,6 +30,7 @@ pub use error::EvaluationError;
 pub use evaluate::{EvaluationRequest, Step, evaluate};
 pub use facts::{model_facts, unit_parameters};
 pub use generator::ModelGenerator;
+pub use logits::log_probability;
 pub use memory::{Residency, bytes_on_disk, residency, resident_bytes};
 pub use report::{Report, Row};
 pub use scorer::ModelScorer;

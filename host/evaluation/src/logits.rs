@@ -66,7 +66,8 @@ impl<'a> WindowLogits<'a> {
 }
 
 /// The natural logarithm of the softmax of `logits` at `target`; none when that is not a finite number.
-pub(crate) fn log_probability(logits: &[f32], target: u32) -> Option<f64> {
+#[must_use]
+pub fn log_probability(logits: &[f32], target: u32) -> Option<f64> {
     let value = f64::from(*logits.get(target as usize)?) - log_sum_exp(logits);
     value.is_finite().then_some(value)
 }

@@ -1,7 +1,7 @@
 //! Probes: what the forward pass can show to a pruning policy while it runs.
 //!
-//! A probe names one intermediate activation or one statistic of attention and routing. The forward pass asks a [`ProbeSink`] which probes it wants per layer
-//! and hands it the values by reference; a sink that wants nothing costs one call per layer and probe. What is made
+//! A probe names one intermediate activation or one statistic of attention and routing. The forward pass asks a
+//! [`ProbeSink`] which probes it wants per layer and hands it the values by reference; a sink that wants nothing costs one call per layer and probe. What is made
 //! of the values (means, norms, moments) is the business of the pruning room and of the policies.
 
 /// What the forward pass can show of a layer. Shapes are those of one pass of so many tokens.
@@ -24,6 +24,8 @@ pub enum Probe {
     ScoreVariance,
     /// The share of each head's attention that its sink takes, 0 without one: `[tokens, heads]`.
     SinkMass,
+    /// The router's logits before any choice: `[tokens, experts]`.
+    RouterLogits,
     /// The weight of each expert's output, 0 for those that the token does not pass through: `[tokens, experts]`.
     RouterWeights,
     /// The Euclidean norm of each expert's output before it is weighted, 0 likewise: `[tokens, experts]`.
@@ -32,7 +34,7 @@ pub enum Probe {
 
 impl Probe {
     /// Every probe, in a fixed order.
-    pub const ALL: [Probe; 10] = [
+    pub const ALL: [Probe; 11] = [
         Probe::HeadOutput,
         Probe::FfnActivation,
         Probe::LayerInput,
@@ -41,6 +43,7 @@ impl Probe {
         Probe::ScoreMean,
         Probe::ScoreVariance,
         Probe::SinkMass,
+        Probe::RouterLogits,
         Probe::RouterWeights,
         Probe::ExpertOutputNorm,
     ];
@@ -56,6 +59,7 @@ impl Probe {
             Probe::ScoreMean => "score-mean",
             Probe::ScoreVariance => "score-variance",
             Probe::SinkMass => "sink-mass",
+            Probe::RouterLogits => "router-logits",
             Probe::RouterWeights => "router-weights",
             Probe::ExpertOutputNorm => "expert-output-norm",
         }

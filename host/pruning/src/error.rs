@@ -25,6 +25,16 @@ pub enum PruningError {
         /// What it can lose.
         supported: &'static [Unit],
     },
+    /// A probe that cannot be recorded for this model.
+    #[error("{policy} needs the probe {probe}, which cannot be recorded: {reason}")]
+    ProbeUnavailable {
+        /// Name and version of the policy.
+        policy: String,
+        /// The probe.
+        probe: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
     /// No unit kind was named.
     #[error("no unit to prune was named; expected at least one of {}", names(&Unit::ALL))]
     NoUnits,

@@ -7,6 +7,7 @@
 //! Plans are pure functions of scores, specification and request; the same inputs give the same bytes. Whatever is
 //! interrupted leaves nothing that looks finished. Recovery by training is the business of the training room.
 
+mod ablation;
 mod calibration;
 mod disk;
 mod error;
@@ -21,7 +22,9 @@ mod storage;
 mod surgery;
 mod traces;
 mod unit;
+mod weights;
 
+pub use ablation::ModelAblation;
 pub use calibration::{Calibration, CalibrationFile, CalibrationRecord, CalibrationRequest};
 pub use error::PruningError;
 pub use espalier_components::Unit;

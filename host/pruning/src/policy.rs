@@ -1,49 +1,101 @@
 //! A policy component at work: calibration traces in, scores out.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use espalier_components::{Probe, ScoringJob, ScoringPolicy, Trace, Unit};
+use espalier_components::{Ablation, Probe, ScoringInputs, ScoringJob, ScoringPolicy, Trace, Unit};
 use espalier_evaluation::model_facts;
-use espalier_model::{Model, ModelSpec};
+use espalier_model::{Checkpoint, Model, ModelSpec};
 
+use crate::ablation::{LossWork, ModelAblation};
 use crate::calibration::Calibration;
 use crate::error::PruningError;
 use crate::progress::{Phase, Progress, step};
 use crate::scores::Scores;
 use crate::traces::{TraceObserver, calibrate};
+use crate::weights::CheckpointWeights;
 
-/// Shows `policy` the calibration windows and asks it for the scores of `units` in every layer.
+/// How often a job whose policy asks for losses looks whether it was cancelled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Shows `policy` the calibration windows, if it wants to see any, and asks it for the scores of `units` in every layer.
+/// `model` is the loaded form of `checkpoint`.
 ///
 /// # Errors
-/// A unit that the policy does not score, a guest that refuses, traps or reaches a limit, a failed forward pass, or
+/// See [`check_probes`]; also a guest that refuses, traps or reaches a limit, a failed forward pass, or
 /// [`PruningError::Cancelled`].
 pub fn score_units(
-    model: &Model,
+    checkpoint: &Arc<Checkpoint>,
+    model: &Arc<Model>,
     policy: &ScoringPolicy,
     units: &[Unit],
     calibration: &Calibration,
     progress: &mut dyn Progress,
 ) -> Result<Scores, PruningError> {
     let spec = model.spec();
-    let job = policy.begin(Arc::new(model_facts(spec)), units, calibration.record.seed)?;
+    check_probes(policy, units, spec)?;
+    let mut inputs = inputs(checkpoint, calibration.record.seed);
+    let mut work = None;
+    if policy.needs_ablation(units)? {
+        let ablation = ModelAblation::new(Arc::clone(model), calibration.windows.clone());
+        work = Some(ablation.work());
+        inputs.ablation = Some(Arc::new(ablation) as Arc<dyn Ablation>);
+    }
+    let job = policy.begin(inputs, units)?;
     let mut observer = PolicyObserver { job, probes: policy.probes(units)? };
-    calibrate(model, calibration, &mut observer, progress)?;
-    ask(&mut observer.job, spec, units, progress)
+    if !observer.probes.is_empty() {
+        calibrate(model, calibration, &mut observer, progress)?;
+    }
+    match work {
+        None => ask(&mut observer.job, spec, units, progress),
+        Some(work) => ask_for_losses(&mut observer.job, spec, units, &work, progress),
+    }
 }
 
-/// Asks a policy that needs no probes for the scores of `units` in every layer.
+/// Asks a policy that needs to see nothing for the scores of `units` in every layer.
 ///
 /// # Errors
 /// See [`score_units`].
-pub(crate) fn score_without_probes(
-    spec: &ModelSpec,
+pub(crate) fn score_without_text(
+    checkpoint: &Arc<Checkpoint>,
     policy: &ScoringPolicy,
     units: &[Unit],
     seed: u64,
     progress: &mut dyn Progress,
 ) -> Result<Scores, PruningError> {
-    let mut job = policy.begin(Arc::new(model_facts(spec)), units, seed)?;
-    ask(&mut job, spec, units, progress)
+    let mut job = policy.begin(inputs(checkpoint, seed), units)?;
+    ask(&mut job, checkpoint.spec(), units, progress)
+}
+
+/// Refuses what cannot be recorded before anything is computed.
+///
+/// # Errors
+/// A unit that the policy does not score, a gradient, or a probe that no layer of the model has.
+pub(crate) fn check_probes(
+    policy: &ScoringPolicy,
+    units: &[Unit],
+    spec: &ModelSpec,
+) -> Result<(), PruningError> {
+    let facts = model_facts(spec);
+    for probe in policy.probes(units)? {
+        let reason = match probe {
+            Probe::HeadOutputGradient | Probe::FfnActivationGradient => {
+                "it needs a backward pass, which this host does not have"
+            }
+            _ if facts.layers.iter().any(|layer| probe.exists_in(layer)) => continue,
+            _ => "no layer of this model has it",
+        };
+        let policy = policy.identity().to_string();
+        return Err(PruningError::ProbeUnavailable { policy, probe: probe.name(), reason });
+    }
+    Ok(())
+}
+
+fn inputs(checkpoint: &Arc<Checkpoint>, seed: u64) -> ScoringInputs {
+    let facts = Arc::new(model_facts(checkpoint.spec()));
+    let weights = Arc::new(CheckpointWeights(Arc::clone(checkpoint)));
+    ScoringInputs { weights: Some(weights), seed, ..ScoringInputs::new(facts) }
 }
 
 fn ask(
@@ -64,6 +116,35 @@ fn ask(
         scores.insert(unit, of_unit);
     }
     Ok(scores)
+}
+
+/// Asks on a thread of its own, since one question may take as long as the operator lets it.
+fn ask_for_losses(
+    job: &mut ScoringJob,
+    spec: &ModelSpec,
+    units: &[Unit],
+    work: &LossWork,
+    progress: &mut dyn Progress,
+) -> Result<Scores, PruningError> {
+    let scores = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut wanted = |_, _, _| !work.is_cancelled();
+            ask(job, spec, units, &mut wanted)
+        });
+        while !asking.is_finished() {
+            if !progress.report(Phase::Ablate, work.windows(), 0) {
+                work.cancel();
+            }
+            thread::sleep(CANCEL_INTERVAL);
+        }
+        asking.join()
+    });
+    match scores {
+        // What ended the guest's call was that nobody wants the answer any more.
+        Ok(Err(_)) if work.is_cancelled() => Err(PruningError::Cancelled),
+        Ok(scores) => scores,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 struct PolicyObserver {

@@ -13,6 +13,8 @@ pub enum Phase {
     Calibrate,
     /// The policy turning its observations into scores; counted in layers.
     Score,
+    /// Running calibration windows through the model without some units; how many, only the policy knows (a total of 0).
+    Ablate,
     /// Choosing the units that go.
     Plan,
     /// Writing the smaller checkpoint; counted in tensors.
@@ -29,6 +31,7 @@ impl Phase {
             Self::Load => "load",
             Self::Calibrate => "calibrate",
             Self::Score => "score",
+            Self::Ablate => "ablate",
             Self::Plan => "plan",
             Self::Surgery => "surgery",
             Self::Evaluate => "evaluate",

@@ -1,6 +1,7 @@
 //! The whole way from a model and a policy to a smaller checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use espalier_components::{ScoringPolicy, Unit};
 use espalier_kernels::Device;
@@ -9,7 +10,7 @@ use espalier_model::{Checkpoint, Model};
 use crate::calibration::{Calibration, CalibrationRequest};
 use crate::error::PruningError;
 use crate::plan::{Constraints, Plan, PlanRequest, PolicyReference, Target, plan, units};
-use crate::policy::{score_units, score_without_probes};
+use crate::policy::{check_probes, score_units, score_without_text};
 use crate::progress::{Phase, Progress, step};
 use crate::storage::StorageType;
 use crate::surgery::surgery;
@@ -35,19 +36,19 @@ pub struct PruneRequest {
 #[derive(Clone)]
 pub enum ModelSource<'a> {
     /// The loaded form of the checkpoint.
-    Loaded(&'a Model),
+    Loaded(&'a Arc<Model>),
     /// To be loaded there.
     Load(Device),
 }
 
 /// Measures the model with the policy and makes a plan; nothing is written.
 ///
-/// A policy that needs no probes is asked at once: the weights are not loaded and no text is read.
+/// A policy that needs neither probes nor losses is asked at once: the model is not loaded and no text is read.
 ///
 /// # Errors
 /// See [`Calibration::draw`], [`score_units`] and [`plan`]; or [`PruningError::Cancelled`].
 pub fn derive_plan(
-    checkpoint: &Checkpoint,
+    checkpoint: &Arc<Checkpoint>,
     model: &ModelSource<'_>,
     policy: &ScoringPolicy,
     request: &PruneRequest,
@@ -57,8 +58,10 @@ pub fn derive_plan(
     // What can be refused at once is refused before minutes of calibration.
     let units = units(spec, &request.units, &request.target)?;
     let seed = request.calibration.seed;
-    let (scores, calibration) = if policy.probes(&units)?.is_empty() {
-        (score_without_probes(spec, policy, &units, seed, progress)?, None)
+    check_probes(policy, &units, spec)?;
+    let sees_nothing = policy.probes(&units)?.is_empty() && !policy.needs_ablation(&units)?;
+    let (scores, calibration) = if sees_nothing {
+        (score_without_text(checkpoint, policy, &units, seed, progress)?, None)
     } else {
         step(progress, Phase::Load, 0, 1)?;
         let tokenizer = checkpoint.tokenizer()?;
@@ -68,12 +71,12 @@ pub fn derive_plan(
         let model = match model {
             ModelSource::Loaded(model) => *model,
             ModelSource::Load(device) => {
-                loaded = Model::load(checkpoint, device.clone())?;
+                loaded = Arc::new(Model::load(checkpoint, device.clone())?);
                 &loaded
             }
         };
         step(progress, Phase::Load, 1, 1)?;
-        (score_units(model, policy, &units, &calibration, progress)?, Some(calibration.record))
+        (score_units(checkpoint, model, policy, &units, &calibration, progress)?, Some(calibration.record))
     };
     step(progress, Phase::Plan, 0, 1)?;
     let identity = policy.identity();
@@ -102,7 +105,7 @@ pub fn derive_plan(
 /// # Errors
 /// See [`derive_plan`] and [`surgery`]. The output does not exist then.
 pub fn prune(
-    checkpoint: &Checkpoint,
+    checkpoint: &Arc<Checkpoint>,
     model: &ModelSource<'_>,
     policy: &ScoringPolicy,
     request: &PruneRequest,

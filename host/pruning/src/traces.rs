@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use espalier_components::{Probe, Trace};
+use espalier_components::{LayerFacts, ModelFacts, Probe, Trace};
+use espalier_evaluation::model_facts;
 use espalier_kernels::{Precision, Tensor};
 use espalier_model::{Model, ModelError, ProbeSink};
 
@@ -19,7 +20,7 @@ pub trait TraceObserver {
     /// The probes it needs.
     fn probes(&self) -> Vec<Probe>;
 
-    /// Takes the traces of one window in one layer, one per probe asked for, in that order.
+    /// Takes the traces of one window in one layer, one per probe asked for that the layer has, in that order.
     ///
     /// # Errors
     /// Whatever stops the observer; the calibration pass ends with it.
@@ -36,10 +37,11 @@ pub fn calibrate(
     observer: &mut dyn TraceObserver,
     progress: &mut dyn Progress,
 ) -> Result<(), PruningError> {
+    let facts = model_facts(model.spec());
     let total = calibration.windows.len();
     step(progress, Phase::Calibrate, 0, total)?;
     for (index, window) in calibration.windows.iter().enumerate() {
-        let mut collector = TraceCollector::new(observer, model.spec().layers.len(), window.len());
+        let mut collector = TraceCollector::new(observer, &facts, window.len());
         model.score(window, Precision::Exact, Some(&mut collector), None)?;
         collector.finish()?;
         step(progress, Phase::Calibrate, index + 1, total)?;
@@ -50,10 +52,9 @@ pub fn calibrate(
 /// The probe sink of one window.
 struct TraceCollector<'a> {
     observer: &'a mut dyn TraceObserver,
-    probes: Vec<Probe>,
     window_tokens: usize,
-    /// Values gathered so far, `[layer][probe]`; emptied when the layer is handed on.
-    gathered: Vec<Vec<Gathered>>,
+    /// What was gathered so far, by layer and wanted probe that the layer has; emptied when the layer is handed on.
+    gathered: Vec<Vec<(Probe, Gathered)>>,
     failure: Option<PruningError>,
 }
 
@@ -65,10 +66,14 @@ struct Gathered {
 }
 
 impl<'a> TraceCollector<'a> {
-    fn new(observer: &'a mut dyn TraceObserver, layers: usize, window_tokens: usize) -> Self {
+    fn new(observer: &'a mut dyn TraceObserver, facts: &ModelFacts, window_tokens: usize) -> Self {
         let probes = observer.probes();
-        let gathered = vec![vec![Gathered::default(); probes.len()]; layers];
-        Self { observer, probes, window_tokens, gathered, failure: None }
+        let of_layer = |layer: &LayerFacts| {
+            let recorded = probes.iter().filter(|probe| probe.exists_in(layer));
+            recorded.map(|probe| (*probe, Gathered::default())).collect()
+        };
+        let gathered = facts.layers.iter().map(of_layer).collect();
+        Self { observer, window_tokens, gathered, failure: None }
     }
 
     fn finish(self) -> Result<(), PruningError> {
@@ -83,20 +88,19 @@ impl<'a> TraceCollector<'a> {
         width: usize,
         values: &[f32],
     ) -> Result<(), PruningError> {
-        let Some(slot) = self.probes.iter().position(|&wanted| wanted == probe) else { return Ok(()) };
         let Some(slots) = self.gathered.get_mut(layer) else { return Ok(()) };
-        if let Some(gathered) = slots.get_mut(slot) {
+        if let Some((_, gathered)) = slots.iter_mut().find(|(wanted, _)| *wanted == probe) {
             gathered.values.reserve_exact((self.window_tokens.saturating_sub(gathered.tokens)) * width);
             gathered.values.extend_from_slice(values);
             gathered.tokens += tokens;
             gathered.width = width;
         }
-        if slots.iter().all(|gathered| gathered.tokens >= self.window_tokens) {
+        if slots.iter().all(|(_, gathered)| gathered.tokens >= self.window_tokens) {
             let mut traces = Vec::with_capacity(slots.len());
-            for (&probe, gathered) in self.probes.iter().zip(slots.iter_mut()) {
+            for (probe, gathered) in slots.iter_mut() {
                 let Gathered { tokens, width, values } = std::mem::take(gathered);
                 let values = Tensor::new(vec![tokens, width], values).map_err(ModelError::from)?;
-                traces.push(Trace { probe, values: Arc::new(values) });
+                traces.push(Trace { probe: *probe, values: Arc::new(values) });
             }
             self.observer.observe(layer, &traces)?;
         }
@@ -105,8 +109,9 @@ impl<'a> TraceCollector<'a> {
 }
 
 impl ProbeSink for TraceCollector<'_> {
-    fn wants(&self, _layer: usize, probe: espalier_model::Probe) -> bool {
-        self.failure.is_none() && recorded_as(probe).is_some_and(|probe| self.probes.contains(&probe))
+    fn wants(&self, layer: usize, probe: espalier_model::Probe) -> bool {
+        let wanted = self.gathered.get(layer).map(Vec::as_slice).unwrap_or_default();
+        self.failure.is_none() && wanted.iter().any(|(wanted, _)| Some(*wanted) == recorded_as(probe))
     }
 
     fn record(
@@ -130,6 +135,15 @@ const fn recorded_as(probe: espalier_model::Probe) -> Option<Probe> {
     match probe {
         espalier_model::Probe::HeadOutput => Some(Probe::HeadOutput),
         espalier_model::Probe::FfnActivation => Some(Probe::FfnActivation),
+        espalier_model::Probe::LayerInput => Some(Probe::LayerInput),
+        espalier_model::Probe::LayerOutput => Some(Probe::LayerOutput),
+        espalier_model::Probe::AttentionEntropy => Some(Probe::AttentionEntropy),
+        espalier_model::Probe::ScoreMean => Some(Probe::ScoreMean),
+        espalier_model::Probe::ScoreVariance => Some(Probe::ScoreVariance),
+        espalier_model::Probe::SinkMass => Some(Probe::SinkMass),
+        espalier_model::Probe::RouterLogits => Some(Probe::RouterLogits),
+        espalier_model::Probe::RouterWeights => Some(Probe::RouterWeights),
+        espalier_model::Probe::ExpertOutputNorm => Some(Probe::ExpertOutputNorm),
         _ => None,
     }
 }

@@ -29,9 +29,9 @@ impl Guest for ActivationNorm {
         Description {
             identity: identity!(),
             units: vec![
-                ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput] },
-                ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput] },
-                ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation] },
+                ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput], ablation: false },
+                ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput], ablation: false },
+                ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation], ablation: false },
             ],
         }
     }

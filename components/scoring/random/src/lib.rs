@@ -18,7 +18,7 @@ impl Guest for Random {
     fn describe() -> Description {
         Description {
             identity: identity!(),
-            units: UNITS.map(|unit| ScoredUnit { unit, probes: Vec::new() }).to_vec(),
+            units: UNITS.map(|unit| ScoredUnit { unit, probes: Vec::new(), ablation: false }).to_vec(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use espalier_model::Checkpoint;
@@ -104,7 +105,7 @@ fn keep_count(text: &str) -> Result<(Unit, Count), String> {
 
 /// Runs `prune`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let checkpoint = Arc::new(Checkpoint::open(&args.model)?);
     let mut bar = Bar::new();
     let mut progress = |phase: Phase, done: u64, total: u64| {
         bar.show(phase.name(), done, Some(total));
@@ -135,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Calibrates and plans; refuses an output that exists before minutes of calibration.
-fn make_plan(args: &Args, checkpoint: &Checkpoint, progress: &mut dyn Progress) -> Result<Plan> {
+fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progress) -> Result<Plan> {
     let Some(policy) = &args.policy else { bail!("--policy is missing; expected it, or --plan") };
     let mut target = Target { keep: args.keep, ..Target::default() };
     for (unit, count) in &args.keep_count {

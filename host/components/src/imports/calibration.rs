@@ -42,3 +42,23 @@ impl HostTracesMethods for Context {
         self.host_call(|context| context.withdraw(of))
     }
 }
+
+impl From<GuestProbe> for Probe {
+    fn from(probe: GuestProbe) -> Self {
+        match probe {
+            GuestProbe::HeadOutput => Self::HeadOutput,
+            GuestProbe::FfnActivation => Self::FfnActivation,
+            GuestProbe::LayerInput => Self::LayerInput,
+            GuestProbe::LayerOutput => Self::LayerOutput,
+            GuestProbe::AttentionEntropy => Self::AttentionEntropy,
+            GuestProbe::ScoreMean => Self::ScoreMean,
+            GuestProbe::ScoreVariance => Self::ScoreVariance,
+            GuestProbe::SinkMass => Self::SinkMass,
+            GuestProbe::RouterLogits => Self::RouterLogits,
+            GuestProbe::RouterWeights => Self::RouterWeights,
+            GuestProbe::ExpertOutputNorm => Self::ExpertOutputNorm,
+            GuestProbe::HeadOutputGradient => Self::HeadOutputGradient,
+            GuestProbe::FfnActivationGradient => Self::FfnActivationGradient,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! call (a limit, a failed input) is an `Err` of the outer result.
 #![deny(clippy::indexing_slicing)]
 
+mod ablation;
 mod baseline;
 mod calibration;
 mod inference;
@@ -14,6 +15,7 @@ mod sessions;
 mod telemetry;
 mod tensor;
 mod text;
+mod weights;
 
 use wasmtime::component::Linker;
 

@@ -57,6 +57,10 @@ pub(crate) fn shape(facts: &ModelFacts) -> ModelShape {
                 heads: layer.heads,
                 kv_heads: layer.kv_heads,
                 ffn_size: layer.ffn_size,
+                experts: layer.experts,
+                active_experts: layer.active_experts,
+                sliding_window: layer.sliding_window,
+                attention_sinks: layer.attention_sinks,
             })
             .collect(),
     }

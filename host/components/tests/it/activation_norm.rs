@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use espalier_components::{ComponentError, Probe, ScoredUnit, Trace, Unit};
+use espalier_components::{ComponentError, Probe, ScoredUnit, ScoringInputs, Trace, Unit};
 use espalier_kernels::Tensor;
 
 use crate::guests::{facts, host, policy};
@@ -43,7 +43,9 @@ fn assert_close(found: &[f64], expected: &[f64]) {
 fn scores_are_those_of_the_formula() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let mut job = policy.begin(facts("llama"), &[Unit::Head, Unit::KvGroup, Unit::FfnChannel], 0).unwrap();
+    let mut job = policy
+        .begin(ScoringInputs::new(facts("llama")), &[Unit::Head, Unit::KvGroup, Unit::FfnChannel])
+        .unwrap();
     let lengths = [5, 17, 1];
     let sequence = |layer: u32, columns: usize| -> Vec<(usize, Vec<f32>)> {
         let seed = |index: usize| layer * 100 + u32::try_from(index * columns).unwrap();
@@ -77,13 +79,13 @@ fn only_the_probes_of_the_wanted_units_are_asked_for() {
     assert_eq!(
         policy.units(),
         [
-            ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput] },
-            ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput] },
-            ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation] },
+            ScoredUnit { unit: Unit::Head, probes: vec![Probe::HeadOutput], ablation: false },
+            ScoredUnit { unit: Unit::KvGroup, probes: vec![Probe::HeadOutput], ablation: false },
+            ScoredUnit { unit: Unit::FfnChannel, probes: vec![Probe::FfnActivation], ablation: false },
         ]
     );
     assert_eq!(policy.probes(&[Unit::FfnChannel]).unwrap(), [Probe::FfnActivation]);
-    let mut job = policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
+    let mut job = policy.begin(ScoringInputs::new(facts("llama")), &[Unit::Head]).unwrap();
     job.observe(0, &[trace(Probe::HeadOutput, 1, &[1.0; 8])]).unwrap();
     assert_close(&job.scores(0, Unit::Head).unwrap(), &[std::f64::consts::SQRT_2; 4]);
 }
@@ -92,12 +94,12 @@ fn only_the_probes_of_the_wanted_units_are_asked_for() {
 fn what_it_cannot_do_is_said() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let error = policy.begin(facts("llama"), &[Unit::Expert], 0).err().unwrap();
+    let error = policy.begin(ScoringInputs::new(facts("llama")), &[Unit::Expert]).err().unwrap();
     assert_eq!(
         error.to_string(),
         "activation-norm@0.1.0 does not score the unit \"expert\", it scores head, kv-group, ffn-channel"
     );
-    let mut job = policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
+    let mut job = policy.begin(ScoringInputs::new(facts("llama")), &[Unit::Head]).unwrap();
     let error = job.observe(0, &[trace(Probe::FfnActivation, 1, &[1.0; 6])]).unwrap_err();
     assert!(
         matches!(&error, ComponentError::Guest { message, .. } if message.contains("head-output")),
@@ -115,7 +117,7 @@ fn what_it_cannot_do_is_said() {
 fn jobs_do_not_see_each_other() {
     let host = host();
     let policy = policy(&host, "activation-norm");
-    let begin = || policy.begin(facts("llama"), &[Unit::Head], 0).unwrap();
+    let begin = || policy.begin(ScoringInputs::new(facts("llama")), &[Unit::Head]).unwrap();
     let (mut one, mut two) = (begin(), begin());
     one.observe(0, &[trace(Probe::HeadOutput, 1, &[3.0; 8])]).unwrap();
     two.observe(0, &[trace(Probe::HeadOutput, 1, &[4.0; 8])]).unwrap();

@@ -92,8 +92,16 @@ pub(crate) fn metric(host: &Host, name: &str) -> EvaluationMetric {
 /// A model of two layers with four heads of two channels and six FFN channels.
 pub(crate) fn facts(architecture: &str) -> Arc<ModelFacts> {
     let parameters = BTreeMap::from([(Unit::Head, 64), (Unit::FfnChannel, 24)]);
-    let layer =
-        LayerFacts { heads: 4, kv_heads: 2, ffn_size: 6, experts: 0, parameters_per_unit: parameters };
+    let layer = LayerFacts {
+        heads: 4,
+        kv_heads: 2,
+        ffn_size: 6,
+        experts: 0,
+        active_experts: 0,
+        sliding_window: None,
+        attention_sinks: false,
+        parameters_per_unit: parameters,
+    };
     Arc::new(ModelFacts {
         architecture: architecture.to_owned(),
         hidden_size: 8,

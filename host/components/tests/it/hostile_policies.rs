@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use espalier_components::{ComponentError, Host, HostConfig, Limit, Limits, Probe, ScoringJob, Trace, Unit};
+use espalier_components::{
+    ComponentError, Host, HostConfig, Limit, Limits, Probe, ScoringInputs, ScoringJob, Trace, Unit,
+};
 use espalier_kernels::Tensor;
 
 use crate::guests::{facts, policy};
@@ -31,7 +33,7 @@ fn traces() -> [Trace; 1] {
 }
 
 fn begin(host: &Host, name: &str, behaviour: &str) -> ScoringJob {
-    policy(host, name).begin(facts(behaviour), &[Unit::Head], 0).unwrap()
+    policy(host, name).begin(ScoringInputs::new(facts(behaviour)), &[Unit::Head]).unwrap()
 }
 
 /// What ended the first `observe` of a policy, while another policy keeps answering.
@@ -165,8 +167,10 @@ fn nonsense_is_not_taken_for_scores() {
         assert!(matches!(error, ComponentError::InvalidAnswer { .. }), "{error}");
         assert!(error.to_string().ends_with(problem), "{error}");
     }
-    let error =
-        policy(&host, "fixture-hostile-policy").begin(facts("refuse"), &[Unit::Head], 0).err().unwrap();
+    let error = policy(&host, "fixture-hostile-policy")
+        .begin(ScoringInputs::new(facts("refuse")), &[Unit::Head])
+        .err()
+        .unwrap();
     assert_eq!(
         error.to_string(),
         "fixture-hostile-policy@0.1.0 refused \"begin\": this model is not to my taste"
@@ -177,11 +181,11 @@ fn nonsense_is_not_taken_for_scores() {
 fn a_stopped_job_is_over_and_a_new_one_works() {
     let host = strict_host();
     let policy = policy(&host, "fixture-hostile-policy");
-    let mut job = policy.begin(facts("large-tensors"), &[Unit::Head], 0).unwrap();
+    let mut job = policy.begin(ScoringInputs::new(facts("large-tensors")), &[Unit::Head]).unwrap();
     job.observe(0, &traces()).unwrap_err();
     let error = job.observe(0, &traces()).unwrap_err();
     assert!(error.to_string().contains("was stopped earlier in this job"), "{error}");
-    let mut job = policy.begin(facts("well-behaved"), &[Unit::Head], 0).unwrap();
+    let mut job = policy.begin(ScoringInputs::new(facts("well-behaved")), &[Unit::Head]).unwrap();
     job.observe(0, &traces()).unwrap();
     assert_eq!(job.scores(0, Unit::Head).unwrap(), [1.0; 4]);
 }

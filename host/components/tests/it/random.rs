@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use espalier_components::{LayerFacts, ModelFacts, Unit};
+use espalier_components::{LayerFacts, ModelFacts, ScoringInputs, Unit};
 
 use crate::guests::{facts, host, policy};
 
@@ -16,6 +16,9 @@ fn mixture() -> Arc<ModelFacts> {
             kv_heads: 2,
             ffn_size: 5,
             experts: 3,
+            active_experts: 2,
+            sliding_window: None,
+            attention_sinks: false,
             parameters_per_unit: BTreeMap::new(),
         };
     }
@@ -28,7 +31,7 @@ fn every_kind_is_scored_without_probes() {
     let policy = policy(&host, "random");
     assert!(policy.probes(&Unit::ALL).unwrap().is_empty());
     let units = [Unit::Layer, Unit::Head, Unit::KvGroup, Unit::Expert, Unit::ExpertChannel];
-    let mut job = policy.begin(mixture(), &units, 1).unwrap();
+    let mut job = policy.begin(ScoringInputs { seed: 1, ..ScoringInputs::new(mixture()) }, &units).unwrap();
     for (unit, count) in units.into_iter().zip([1, 4, 2, 3, 15]) {
         for layer in 0..2 {
             let scores = job.scores(layer, unit).unwrap();
@@ -36,7 +39,9 @@ fn every_kind_is_scored_without_probes() {
             assert!(scores.iter().all(|score| (0.0..1.0).contains(score)), "{scores:?}");
         }
     }
-    let mut dense = policy.begin(facts("llama"), &[Unit::FfnChannel], 1).unwrap();
+    let mut dense = policy
+        .begin(ScoringInputs { seed: 1, ..ScoringInputs::new(facts("llama")) }, &[Unit::FfnChannel])
+        .unwrap();
     assert_eq!(dense.scores(0, Unit::FfnChannel).unwrap().len(), 6);
 }
 
@@ -45,7 +50,11 @@ fn the_seed_the_layer_and_the_kind_decide() {
     let host = host();
     let policy = policy(&host, "random");
     let draw = |seed: u64, layer: usize, unit: Unit| {
-        policy.begin(mixture(), &[unit], seed).unwrap().scores(layer, unit).unwrap()
+        policy
+            .begin(ScoringInputs { seed, ..ScoringInputs::new(mixture()) }, &[unit])
+            .unwrap()
+            .scores(layer, unit)
+            .unwrap()
     };
     let first = draw(1, 0, Unit::ExpertChannel);
     assert_eq!(first, draw(1, 0, Unit::ExpertChannel));
@@ -60,7 +69,7 @@ fn the_seed_the_layer_and_the_kind_decide() {
 fn a_kind_that_the_layer_does_not_have_is_refused() {
     let host = host();
     let policy = policy(&host, "random");
-    let mut job = policy.begin(facts("llama"), &[Unit::Expert], 0).unwrap();
+    let mut job = policy.begin(ScoringInputs::new(facts("llama")), &[Unit::Expert]).unwrap();
     let error = job.scores(1, Unit::Expert).unwrap_err().to_string();
     assert_eq!(error, "random@0.1.0 refused \"scores\": layer 1 has no unit \"expert\"");
 }

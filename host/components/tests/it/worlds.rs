@@ -22,12 +22,12 @@ fn everything_that_does_not_fit_is_named() {
         panic!("{error}")
     };
     let expected = [
-        "it imports espalier:kernels/network@0.1.0, which the world does not give",
-        "espalier:kernels/telemetry@0.1.0 gives \"log\" as `func(level: enum { debug, info, warning, error }, message: string)`, \
+        "it imports espalier:kernels/network@1.0.0-rc.1, which the world does not give",
+        "espalier:kernels/telemetry@1.0.0-rc.1 gives \"log\" as `func(level: enum { debug, info, warning, error }, message: string)`, \
          the component imports `func(level: enum { debug, info }, message: string)`",
-        "the component must export \"configure\" of espalier:policy/routing@0.1.0, which is not there",
-        "the component must export \"describe\" of espalier:policy/routing@0.1.0, which is not there",
-        "espalier:policy/routing@0.1.0 exports \"route\" as `func(model: string) -> u32`, the component must export \
+        "the component must export \"configure\" of espalier:policy/routing@1.0.0-rc.1, which is not there",
+        "the component must export \"describe\" of espalier:policy/routing@1.0.0-rc.1, which is not there",
+        "espalier:policy/routing@1.0.0-rc.1 exports \"route\" as `func(model: string) -> u32`, the component must export \
          `func(request: record { model: string, prompt-tokens: u32, max-tokens: u32, streaming: bool, session: \
          option<u64>, quality: option<f32>, draw: u64 }, variants: list<record { name: string, accepts: bool, running: u32, \
          waiting: u32, kv-usage: f32, milliseconds-per-token: option<f32>, parameters: u64, active-parameters: u64, \
@@ -43,7 +43,7 @@ fn another_world_than_expected_is_refused() {
     let error = host.load("least-busy", &bytes("least-busy"), Some(World::ScoringPolicy)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "least-busy does not fit the world scoring-policy: the export espalier:policy/scoring@0.1.0 is missing"
+        "least-busy does not fit the world scoring-policy: the export espalier:policy/scoring@1.0.0-rc.1 is missing"
     );
     let error = espalier_components::ScoringPolicy::new(load(&host, "least-busy").unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "least-busy@0.1.0 has the world request-router, expected scoring-policy");

@@ -26,6 +26,7 @@ impl Pass<'_> {
         let product = router.linear.product(logits);
         // A rounding error here is another expert.
         cuda.multiply(&mut [product], input, self.rows, false, Precision::Exact, rounded)?;
+        self.show(probes, index, Probe::RouterLogits, router.linear.weight.rows(), logits)?;
         let routing = CudaRouting {
             tokens: self.rows.all,
             decoding: self.rows.decoding,

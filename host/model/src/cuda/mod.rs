@@ -19,7 +19,7 @@ use self::recordings::{Recordings, StepShape};
 use self::weights::CudaWeights;
 use self::workspace::Workspace;
 use crate::error::ModelError;
-use crate::forward::{ForwardBatch, LogitRows};
+use crate::forward::{Ablation, ForwardBatch, LogitRows};
 use crate::model::Model;
 use crate::probe::{NoProbes, Probe, ProbeSink};
 
@@ -78,6 +78,8 @@ struct Pass<'a> {
     cuda: &'a Cuda,
     rows: ProductRows,
     precision: Precision,
+    /// What the pass does without.
+    ablation: Option<&'a Ablation>,
     /// Whether the logits of all rows are wanted.
     scores_all: bool,
 }
@@ -100,17 +102,21 @@ impl Model {
     pub(crate) fn forward_on_cuda(
         &self,
         weights: &CudaWeights,
-        batch: &ForwardBatch<'_>,
-        selected: &[usize],
+        (batch, selected): (&ForwardBatch<'_>, &[usize]),
         cache: &mut CudaCache,
         precision: Precision,
         probes: &mut dyn ProbeSink,
+        ablation: Option<&Ablation>,
     ) -> Result<Vec<f32>, ModelError> {
+        if ablation.is_some_and(|ablation| !ablation.is_of_layers_only()) {
+            let found = "heads, channels or experts";
+            return Err(ModelError::unsupported("ablation on a CUDA device", found, "whole layers"));
+        }
         let CudaCache { cuda, store, workspace, recordings } = cache;
         let (cuda, tokens) = (&*cuda, batch.tokens.len());
         let rows = ProductRows { all: tokens, decoding: batch.decoding };
         let scores_all = matches!(batch.logits_for, LogitRows::All);
-        let pass = Pass { model: self, cuda, rows, precision, scores_all };
+        let pass = Pass { model: self, cuda, rows, precision, ablation, scores_all };
         workspace.fit(cuda, &self.spec, tokens)?;
         workspace.fit_logits(cuda, &self.spec, selected.len())?;
         let (cosines, sines) = self.rotary.angles(batch.positions());
@@ -133,7 +139,7 @@ impl Model {
             precision,
         };
         // Only steps in which all tokens decode come again and again in the same shape.
-        let is_recurrent = batch.decoding == tokens && !probes.wants_any();
+        let is_recurrent = batch.decoding == tokens && !probes.wants_any() && ablation.is_none();
         if !is_recurrent || !recordings.replay(cuda, shape)? {
             pass.run(weights, chosen.len(), store, workspace, probes)?;
             if is_recurrent {
@@ -159,6 +165,10 @@ impl Pass<'_> {
         let (spec, width) = (&self.model.spec, self.model.spec.hidden_size);
         self.cuda.embed(&weights.embedding, &workspace.placement, &mut workspace.hidden)?;
         for (index, (layer, spec)) in weights.layers.iter().zip(&spec.layers).enumerate() {
+            let ablation = self.ablation.and_then(|ablation| ablation.layer(index));
+            if ablation.is_some_and(|layer| layer.whole) {
+                continue;
+            }
             self.show(probes, index, Probe::LayerInput, width, &workspace.hidden)?;
             self.attention(index, layer, spec, store, workspace, probes)?;
             self.feed_forward(index, layer, spec, workspace, probes)?;

@@ -25,7 +25,7 @@ impl Pass<'_> {
     ) -> Result<(), ModelError> {
         let (cpu, width) = (&self.model.cpu, self.model.spec.hidden_size);
         cpu.rms_norm(hidden, &layer.ffn_norm, self.model.spec.rms_norm_eps, &mut scratch.normed);
-        let routing = self.route(router, active, &scratch.normed)?;
+        let routing = self.route(index, (router, active), &scratch.normed, probes)?;
         let rows = routing.tokens.len();
         let gate = sized(&mut scratch.gate, rows * layer.spec.ffn_size);
         let up = sized(&mut scratch.up, rows * layer.spec.ffn_size);
@@ -81,11 +81,21 @@ impl Pass<'_> {
     }
 
     /// The router's choice for every row of `normed`. Always exact: a rounding error here is another expert.
-    fn route(&self, router: &Linear, active: usize, normed: &[f32]) -> Result<Routing, ModelError> {
+    fn route(
+        &self,
+        layer: usize,
+        (router, active): (&Linear, usize),
+        normed: &[f32],
+        probes: &mut dyn ProbeSink,
+    ) -> Result<Routing, ModelError> {
         let count = router.weight.rows();
         let mut logits = vec![0.0; self.tokens * count];
         let input = self.model.cpu.activations(normed, router.weight.columns(), Precision::Exact)?;
         self.project(&mut [(router, &mut logits)], &input)?;
+        self.show(probes, layer, Probe::RouterLogits, count, &logits);
+        if let Some(ablation) = self.layer_ablation(layer) {
+            ablation.exclude_experts(&mut logits, count);
+        }
         Ok(Routing::new(&logits, count, active))
     }
 

@@ -56,6 +56,9 @@ impl Pass<'_> {
         }
         statistics.show(probes, index, layer.spec.heads);
         self.show(probes, index, Probe::HeadOutput, query_width, heads);
+        if let Some(ablation) = self.layer_ablation(index) {
+            ablation.silence_heads(heads, layer.spec.heads, head_dim);
+        }
         self.add_projected(&layer.attention_output, heads, hidden, &mut scratch.residual)
     }
 
@@ -97,6 +100,9 @@ impl Pass<'_> {
         self.project(&mut [(&network.gate, &mut *gated), (&network.up, &mut *raised)], &input)?;
         self.activate(gated, raised);
         self.show(probes, index, Probe::FfnActivation, width, gated);
+        if let Some(ablation) = self.layer_ablation(index) {
+            ablation.silence_channels(gated, width);
+        }
         self.add_projected(&network.down, gated, hidden, &mut scratch.residual)
     }
 

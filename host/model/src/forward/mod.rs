@@ -4,6 +4,7 @@
 //! path bit for bit, as long as the kernels keep their order of summation). Key-value rows of the batch's tokens are
 //! written before they are read. Who owns which cache block is the caller's business.
 
+mod ablation;
 mod attention_statistics;
 mod batch;
 mod experts;
@@ -14,6 +15,7 @@ mod score;
 
 use espalier_kernels::{Precision, SequenceSpan};
 
+pub use ablation::Ablation;
 pub(crate) use attention_statistics::AttentionStatistics;
 pub use batch::{ForwardBatch, LogitRows};
 pub use score::LogitSink;
@@ -45,6 +47,8 @@ struct Pass<'a> {
     /// Rows at the beginning that decode.
     decoding: usize,
     precision: Precision,
+    /// What the pass does without.
+    ablation: Option<&'a Ablation>,
     cosines: Vec<f32>,
     sines: Vec<f32>,
 }
@@ -69,10 +73,40 @@ impl Model {
     ) -> Result<Vec<f32>, ModelError> {
         let mut silent = NoProbes;
         let probes = probes.unwrap_or(&mut silent);
+        self.pass(batch, cache, precision, probes, None)
+    }
+
+    /// Runs `batch` in full precision without some units.
+    ///
+    /// # Errors
+    /// See [`Model::forward`]; on a CUDA device also anything but whole layers to be taken out.
+    pub fn forward_without(
+        &self,
+        ablation: &Ablation,
+        batch: &ForwardBatch<'_>,
+        cache: &mut KeyValueCache,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.pass(batch, cache, Precision::Exact, &mut NoProbes, Some(ablation))
+    }
+
+    /// Whether nothing but whole layers can be taken out by [`Model::forward_without`], as on a CUDA device.
+    pub fn ablates_layers_only(&self) -> bool {
+        self.cuda.is_some()
+    }
+
+    fn pass(
+        &self,
+        batch: &ForwardBatch<'_>,
+        cache: &mut KeyValueCache,
+        precision: Precision,
+        probes: &mut dyn ProbeSink,
+        ablation: Option<&Ablation>,
+    ) -> Result<Vec<f32>, ModelError> {
         let rows = batch.rows(self.spec.vocab_size)?;
         let cache = match (cache, &self.cuda) {
             (KeyValueCache::Cuda(cache), Some(weights)) => {
-                return self.forward_on_cuda(weights, batch, &rows, cache, precision, probes);
+                let batch = (batch, rows.as_slice());
+                return self.forward_on_cuda(weights, batch, cache, precision, probes, ablation);
             }
             (KeyValueCache::Host(cache), None) => cache,
             _ => {
@@ -82,10 +116,13 @@ impl Model {
         };
         let (cosines, sines) = self.rotary.angles(batch.positions());
         let (tokens, spans, decoding) = (batch.tokens.len(), batch.spans, batch.decoding);
-        let pass = Pass { model: self, tokens, spans, decoding, precision, cosines, sines };
+        let pass = Pass { model: self, tokens, spans, decoding, precision, ablation, cosines, sines };
         let mut hidden = self.embed(batch.tokens)?;
         let mut scratch = self.scratch(batch.tokens.len());
         for (index, layer) in self.layers.iter().enumerate() {
+            if pass.layer_ablation(index).is_some_and(|layer| layer.whole) {
+                continue;
+            }
             pass.show(probes, index, Probe::LayerInput, self.spec.hidden_size, &hidden);
             pass.attention(index, layer, cache, &mut hidden, &mut scratch, probes)?;
             pass.feed_forward(index, layer, &mut hidden, &mut scratch, probes)?;
@@ -139,5 +176,12 @@ impl Model {
             residual: vec![0.0; hidden],
             terms: Vec::new(),
         }
+    }
+}
+
+impl Pass<'_> {
+    /// What is taken out of a layer.
+    fn layer_ablation(&self, layer: usize) -> Option<&ablation::LayerAblation> {
+        self.ablation.and_then(|ablation| ablation.layer(layer))
     }
 }

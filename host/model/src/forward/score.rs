@@ -4,7 +4,8 @@
 
 use espalier_kernels::{CacheFormat, Precision};
 
-use super::{ForwardBatch, LogitRows};
+use super::{Ablation, ForwardBatch, LogitRows};
+use crate::cuda::KeyValueCache;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::probe::{NoProbes, ProbeSink};
@@ -30,10 +31,34 @@ impl Model {
         tokens: &[u32],
         precision: Precision,
         probes: Option<&mut dyn ProbeSink>,
-        mut logits: Option<&mut LogitSink<'_>>,
+        logits: Option<&mut LogitSink<'_>>,
     ) -> Result<(), ModelError> {
         let mut silent = NoProbes;
         let probes = probes.unwrap_or(&mut silent);
+        self.run_sequence(tokens, logits, |batch, cache| {
+            self.forward(batch, cache, precision, Some(&mut *probes))
+        })
+    }
+
+    /// Runs `tokens` as one sequence from scratch, in full precision and without some units.
+    ///
+    /// # Errors
+    /// See [`Model::score`] and [`Model::forward_without`].
+    pub fn score_without(
+        &self,
+        ablation: &Ablation,
+        tokens: &[u32],
+        logits: &mut LogitSink<'_>,
+    ) -> Result<(), ModelError> {
+        self.run_sequence(tokens, Some(logits), |batch, cache| self.forward_without(ablation, batch, cache))
+    }
+
+    fn run_sequence(
+        &self,
+        tokens: &[u32],
+        mut logits: Option<&mut LogitSink<'_>>,
+        mut forward: impl FnMut(&ForwardBatch<'_>, &mut KeyValueCache) -> Result<Vec<f32>, ModelError>,
+    ) -> Result<(), ModelError> {
         if tokens.len() > self.spec.max_positions {
             let expected = format!("at most {}, the model's context length", self.spec.max_positions);
             return Err(ModelError::argument("tokens of a sequence", tokens.len(), expected));
@@ -48,7 +73,7 @@ impl Model {
             let first_position = index * step_tokens;
             let spans = [blocks.span(first_position, chunk.len())?];
             let batch = ForwardBatch { tokens: chunk, spans: &spans, decoding: 0, logits_for };
-            let rows = self.forward(&batch, &mut cache, precision, Some(&mut *probes))?;
+            let rows = forward(&batch, &mut cache)?;
             if let Some(sink) = logits.as_deref_mut() {
                 sink(first_position, &rows);
             }

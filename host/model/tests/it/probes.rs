@@ -163,6 +163,7 @@ fn routing_and_the_layers_output_follow_from_the_heads_output() {
             norms[expert] = output.iter().map(|value| value * value).sum::<f64>().sqrt();
             hidden.iter_mut().zip(output).for_each(|(sum, value)| *sum += weights[expert] * value);
         }
+        assert_near(layer.shown(Probe::RouterLogits)[position], &logits, "logits");
         assert_near(layer.shown(Probe::RouterWeights)[position], &weights, "weights");
         assert_near(layer.shown(Probe::ExpertOutputNorm)[position], &norms, "norms");
         assert_near(layer.shown(Probe::LayerOutput)[position], &hidden, "output");
@@ -179,7 +180,9 @@ fn probes_that_nobody_asks_for_are_not_shown() {
         model.score(&tokens, Precision::Exact, Some(&mut recorder), None).unwrap();
         let mut found: Vec<Probe> = recorder.shown.into_keys().collect();
         found.sort();
-        let has_it = |probe: &Probe| !matches!(probe, Probe::RouterWeights | Probe::ExpertOutputNorm);
+        let has_it = |probe: &Probe| {
+            !matches!(probe, Probe::RouterLogits | Probe::RouterWeights | Probe::ExpertOutputNorm)
+        };
         let expected: Vec<Probe> =
             Probe::ALL.into_iter().filter(|probe| has_it(probe) && *probe != without).collect();
         assert_eq!(found, expected);

@@ -53,7 +53,7 @@ impl Runner {
             calibration_files: job.calibration.clone(),
             calibration: job.calibration_request(),
         };
-        let checkpoint = Checkpoint::open(generation.path())?;
+        let checkpoint = Arc::new(Checkpoint::open(generation.path())?);
         let model = ModelSource::Loaded(generation.model());
         let plan = prune(&checkpoint, &model, &policy, &request, &job.out, progress)?;
         let loaded = match &job.load_as {
