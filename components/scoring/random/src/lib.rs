@@ -16,10 +16,7 @@ impl Guest for Random {
     type Job = Draw;
 
     fn describe() -> Description {
-        Description {
-            identity: identity!(),
-            units: UNITS.map(|unit| ScoredUnit { unit, probes: Vec::new(), ablation: false }).to_vec(),
-        }
+        Description { identity: identity!(), units: UNITS.map(|unit| ScoredUnit::seeing(unit, &[])).to_vec() }
     }
 }
 

@@ -12,14 +12,20 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 23] = [
+const GUESTS: [(&str, &str); 36] = [
     ("activation-norm", "activation_norm.rs"),
+    ("activation-sparsity", "scoring_formulas.rs"),
     ("agreement", "agreement.rs"),
+    ("attention-entropy", "scoring_formulas.rs"),
     ("bleu", "answer_metrics.rs"),
+    ("block-influence", "scoring_formulas.rs"),
     ("chrf", "answer_metrics.rs"),
     ("cost-latency-target", "routers.rs"),
     ("exact-match", "answer_metrics.rs"),
+    ("expert-frequency", "scoring_formulas.rs"),
+    ("expert-voting", "scoring_formulas.rs"),
     ("fallback-chain", "routers.rs"),
+    ("fisher", "scoring_formulas.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
     ("fixture-hostile-metric", "hostile_metrics.rs"),
@@ -28,15 +34,27 @@ const GUESTS: [(&str, &str); 23] = [
     ("fixture-loop-policy", "hostile_policies.rs"),
     ("fixture-trap-policy", "hostile_policies.rs"),
     ("fixture-wrong-world", "worlds.rs"),
+    ("flap", "scoring_formulas.rs"),
+    ("inverse", "scoring_formulas.rs"),
     ("least-busy", "least_busy.rs"),
     ("length-and-quality", "routers.rs"),
+    ("magnitude", "scoring_formulas.rs"),
     ("perplexity", "perplexity.rs"),
+    ("perplexity-greedy", "scoring_formulas.rs"),
     ("random", "random.rs"),
+    ("reap", "scoring_formulas.rs"),
     ("repetition", "answer_metrics.rs"),
     ("rouge", "answer_metrics.rs"),
     ("shadow", "routers.rs"),
+    ("taylor", "scoring_formulas.rs"),
+    ("wanda", "scoring_formulas.rs"),
     ("weighted-split", "routers.rs"),
 ];
+
+/// Their names.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    GUESTS.iter().map(|(name, _)| *name)
+}
 
 /// The folder of the built guests.
 fn folder() -> PathBuf {

@@ -1,11 +1,13 @@
 //! Pruning as its callers see it.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test may stop at the first surprise"
 )]
 
+mod ablating;
 mod calibrating;
 mod gpt_oss;
 mod gpt_oss_logits;

@@ -8,6 +8,8 @@
 mod identity;
 #[path = "../../../refusal.rs"]
 mod refusal;
+mod scored_unit;
+mod sums;
 
 #[allow(missing_docs, reason = "generated from the WIT, which documents every item it can")]
 mod bindings {
@@ -20,13 +22,16 @@ mod bindings {
     });
 }
 
+pub use bindings::espalier::kernels::ablation::{self, Ablated};
 pub use bindings::espalier::kernels::calibration::{self, Traces};
 pub use bindings::espalier::kernels::model::{self, LayerShape, ModelShape};
 pub use bindings::espalier::kernels::telemetry;
 pub use bindings::espalier::kernels::tensor::Tensor;
 pub use bindings::espalier::kernels::types::{Error, Probe, Unit};
+pub use bindings::espalier::kernels::weights::{self, Projection};
 pub use bindings::espalier::policy::types::Identity;
 pub use bindings::export;
 #[doc(hidden)]
 pub use bindings::exports;
 pub use bindings::exports::espalier::policy::scoring::{Description, Guest, GuestJob, Job, ScoredUnit};
+pub use sums::{Sum, Sums, by_group, by_head, values};

@@ -7,6 +7,7 @@ mod decode;
 mod footprint;
 mod kernels;
 mod measure;
+mod policies;
 mod prefill;
 mod serve;
 mod speculation;
@@ -27,6 +28,9 @@ pub(crate) enum Bench {
     Footprint(footprint::Args),
     /// Each kernel's share of the memory's bandwidth or the processor's peak, both measured in the same run.
     Kernels(kernels::Args),
+    /// What the model loses at the same budget by each scoring policy, and how far scores agree with the losses without
+    /// single units.
+    Policies(policies::Args),
     /// Latencies and throughput of a running server, of any kind that has OpenAI's completions.
     Serve(serve::Args),
 }
@@ -39,6 +43,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Speculation(args) => speculation::run(args),
         Bench::Footprint(args) => footprint::run(args),
         Bench::Kernels(args) => kernels::run(args),
+        Bench::Policies(args) => policies::run(args),
         Bench::Serve(args) => serve::run(args),
     }
 }

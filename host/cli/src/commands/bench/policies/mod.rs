@@ -1,0 +1,249 @@
+//! Scoring policies side by side: what the model loses at the same budget, and how well the scores agree with what it loses
+//! without single units.
+//!
+//! Nothing is written: the units that a policy's plan removes are taken out of the forward pass. The loss is measured on text
+//! that the policies did not see. Agreement is Spearman's rank correlation inside a layer, over units that are evenly spread, averaged
+//! over layers; for whole layers it is over the layers.
+
+mod spearman;
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use espalier_components::{AblatedUnit, Ablation, ScoringPolicy};
+use espalier_model::{Checkpoint, Model};
+use espalier_pruning::{
+    Calibration, CalibrationRequest, Constraints, Layout, ModelAblation, Phase, Plan, PlanRequest, Scores,
+    StorageType, Target, Unit, plan, score_units, unit_count,
+};
+use serde::Serialize;
+
+use self::spearman::spearman;
+use crate::component_file;
+use crate::device::ModelArgs;
+
+/// Options of `bench policies`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The policies: component files or names of built ones, comma-separated.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', required = true)]
+    policies: Vec<String>,
+    /// The kind of unit that goes.
+    #[arg(long)]
+    unit: Unit,
+    /// The share of the units of each layer that goes; of whole layers the share of them all.
+    #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
+    remove: f64,
+    /// Calibration texts [default: a built-in one].
+    #[arg(long, value_name = "FILE")]
+    calibration: Vec<PathBuf>,
+    /// Calibration windows.
+    #[arg(long, default_value_t = 16)]
+    windows: usize,
+    /// Text on which losses are measured, which should be another one.
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    /// Windows of that text.
+    #[arg(long, default_value_t = 8)]
+    text_windows: usize,
+    /// Tokens in a window of either text.
+    #[arg(long, default_value_t = 256)]
+    window_tokens: usize,
+    /// Layers whose units are taken out one by one, evenly spread.
+    #[arg(long, default_value_t = 6)]
+    sampled_layers: usize,
+    /// Units of each of those layers, evenly spread.
+    #[arg(long, default_value_t = 24)]
+    sampled_units: usize,
+    /// Seed of the windows that are drawn; policies that draw are measured with this and the two next.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found of one policy.
+#[derive(Serialize)]
+struct Row {
+    policy: String,
+    /// The mean negative log-likelihood in nats after the cut, one for each seed.
+    losses: Vec<f64>,
+    /// The perplexity's growth by the cut, 0.1 being a tenth, from the mean loss.
+    perplexity_growth: f64,
+    /// Spearman's correlation of scores and losses without single units.
+    agreement: Option<f64>,
+}
+
+/// The model on the text that losses are measured on.
+struct Bench<'a> {
+    args: &'a Args,
+    checkpoint: Arc<Checkpoint>,
+    model: Arc<Model>,
+    ablation: ModelAblation,
+    whole: f64,
+}
+
+/// Runs `bench policies`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(
+        args.remove > 0.0 && args.remove < 1.0,
+        "--remove is {}, expected a share in (0, 1)",
+        args.remove
+    );
+    let (checkpoint, model) = args.model.load()?;
+    let checkpoint = Arc::new(checkpoint);
+    let tokenizer = checkpoint.tokenizer()?;
+    let draw = |files: &[PathBuf], windows, seed| {
+        let request = CalibrationRequest { windows, window_tokens: args.window_tokens, seed };
+        Calibration::draw(files, &tokenizer, checkpoint.spec(), &request)
+    };
+    let text = draw(std::slice::from_ref(&args.text), args.text_windows, args.seed).context("--text")?;
+    let ablation = ModelAblation::new(Arc::clone(&model), text.windows);
+    let whole = loss(&ablation, &[])?;
+    let bench = Bench { args, checkpoint: Arc::clone(&checkpoint), model, ablation, whole };
+    let singles = bench.single_units()?;
+    let mut rows = Vec::new();
+    for name in &args.policies {
+        let policy = component_file::scoring_policy(name)?;
+        let mut row = Row {
+            policy: policy.identity().to_string(),
+            losses: Vec::new(),
+            perplexity_growth: 0.0,
+            agreement: None,
+        };
+        let is_drawn = policy.probes(&[args.unit])?.is_empty() && policy.identity().name == "random";
+        let mut agreements = Vec::new();
+        for seed in args.seed..=args.seed + if is_drawn { 2 } else { 0 } {
+            let calibration = draw(&args.calibration, args.windows, seed)?;
+            let scores = bench.scores(&policy, &calibration)?;
+            row.losses.push(loss(&bench.ablation, &removed(&bench.plan(&scores)?))?);
+            agreements.extend(agreement(&scores, args.unit, &singles));
+        }
+        let mean = row.losses.iter().sum::<f64>() / row.losses.len() as f64;
+        row.perplexity_growth = (mean - whole).exp_m1();
+        row.agreement =
+            (!agreements.is_empty()).then(|| agreements.iter().sum::<f64>() / agreements.len() as f64);
+        rows.push(row);
+    }
+    rows.sort_by(|a, b| a.perplexity_growth.total_cmp(&b.perplexity_growth));
+    print(args, &bench, &rows)
+}
+
+impl Bench<'_> {
+    fn scores(&self, policy: &ScoringPolicy, calibration: &Calibration) -> Result<Scores> {
+        let mut progress = |_: Phase, _: u64, _: u64| true;
+        let units = [self.args.unit];
+        Ok(score_units(&self.checkpoint, &self.model, policy, &units, calibration, &mut progress)?)
+    }
+
+    /// The plan at the budget.
+    fn plan(&self, scores: &Scores) -> Result<Plan> {
+        let (spec, unit) = (self.model.spec(), self.args.unit);
+        let count = match unit {
+            Unit::Layer => spec.layers.len(),
+            unit => spec.layers.first().map_or(0, |layer| unit_count(unit, layer)),
+        };
+        let kept = count - (count as f64 * self.args.remove).round() as usize;
+        let request = PlanRequest {
+            target: Target::counts([(unit, kept)]),
+            units: vec![unit],
+            constraints: Constraints {
+                layout: Layout::Espalier,
+                ffn_channel_multiple: 1,
+                lossless: false,
+                ..Constraints::default()
+            },
+            storage: StorageType::default().of(&self.checkpoint),
+            policy: None,
+            calibration: None,
+        };
+        Ok(plan(scores, spec, &request)?)
+    }
+
+    /// What the model loses without single units, in groups whose scores may be compared.
+    fn single_units(&self) -> Result<Vec<Vec<(AblatedUnit, f64)>>> {
+        let (spec, unit) = (self.model.spec(), self.args.unit);
+        if unit == Unit::Layer {
+            let layers = (0..spec.layers.len()).map(|layer| AblatedUnit { layer, unit, index: 0 });
+            return Ok(vec![self.losses(layers)?]);
+        }
+        spread(spec.layers.len(), self.args.sampled_layers)
+            .map(|layer| {
+                let count = spec.layers.get(layer).map_or(0, |layer| unit_count(unit, layer));
+                let indices = spread(count, self.args.sampled_units);
+                self.losses(indices.map(|index| AblatedUnit { layer, unit, index }))
+            })
+            .collect()
+    }
+
+    fn losses(&self, units: impl Iterator<Item = AblatedUnit>) -> Result<Vec<(AblatedUnit, f64)>> {
+        units.map(|unit| Ok((unit, loss(&self.ablation, &[unit])? - self.whole))).collect()
+    }
+}
+
+/// The mean over groups of the correlation of scores and losses.
+fn agreement(scores: &Scores, unit: Unit, groups: &[Vec<(AblatedUnit, f64)>]) -> Option<f64> {
+    let scores = scores.get(unit)?;
+    let score = |of: &AblatedUnit| scores.get(of.layer).and_then(|layer| layer.get(of.index)).copied();
+    let of_group = |group: &Vec<(AblatedUnit, f64)>| {
+        let scored: Vec<f64> = group.iter().filter_map(|(unit, _)| score(unit)).collect();
+        let losses: Vec<f64> = group.iter().map(|(_, loss)| *loss).collect();
+        spearman(&scored, &losses)
+    };
+    let found: Vec<f64> = groups.iter().filter_map(of_group).collect();
+    (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+}
+
+fn loss(ablation: &ModelAblation, without: &[AblatedUnit]) -> Result<f64> {
+    ablation.loss(without).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Everything that a plan removes of units that can be taken out.
+fn removed(plan: &Plan) -> Vec<AblatedUnit> {
+    let mut units = Vec::new();
+    for layer in &plan.layers {
+        let mut add = |unit: Unit, indices: &[usize]| {
+            units.extend(indices.iter().map(|index| AblatedUnit { layer: layer.layer, unit, index: *index }));
+        };
+        if layer.removed {
+            add(Unit::Layer, &[0]);
+        }
+        add(Unit::KvGroup, &layer.kv_groups.removed);
+        add(Unit::Head, &layer.heads.removed);
+        add(Unit::FfnChannel, layer.ffn_channels.as_ref().map_or(&[], |channels| &channels.removed));
+        add(Unit::Expert, layer.experts.as_ref().map_or(&[], |experts| &experts.removed));
+    }
+    units
+}
+
+/// So many of `0..count`, evenly spread.
+fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
+    let wanted = wanted.min(count);
+    (0..wanted).map(move |index| index * count / wanted.max(1))
+}
+
+fn print(args: &Args, bench: &Bench<'_>, rows: &[Row]) -> Result<()> {
+    let mut out = stdout().lock();
+    if args.json {
+        let found = serde_json::json!({
+            "bench": "policies", "unit": args.unit, "removed": args.remove, "loss": bench.whole, "policies": rows,
+        });
+        writeln!(out, "{found}")?;
+        return Ok(());
+    }
+    let (share, unit, whole) = (args.remove * 100.0, args.unit, bench.whole.exp());
+    writeln!(out, "{share:.0} % of the units \"{unit}\" gone; perplexity before {whole:.3}\n")?;
+    writeln!(out, "| policy | perplexity | more | Spearman |\n| --- | ---: | ---: | ---: |")?;
+    for row in rows {
+        let perplexity = whole * (1.0 + row.perplexity_growth);
+        let agreement = row.agreement.map_or_else(|| "-".to_owned(), |found| format!("{found:.2}"));
+        let more = row.perplexity_growth * 100.0;
+        writeln!(out, "| {} | {perplexity:.3} | {more:+.1} % | {agreement} |", row.policy)?;
+    }
+    Ok(())
+}
