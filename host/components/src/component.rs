@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::host::{Host, engine_error};
 use crate::identity::Identity;
 use crate::instance::Instance;
-use crate::{ComponentError, Limits, Probe, Unit, World, contract};
+use crate::{ComponentError, Limits, Probe, Unit, World, complexity, contract};
 
 /// A component, ready to be instantiated. Clones share it.
 #[derive(Clone)]
@@ -74,6 +74,7 @@ impl Component {
             return Err(ComponentError::TooLarge { component: label.to_owned(), found: bytes.len(), limit });
         }
         let digest = Digest::of(bytes);
+        complexity::check(label, bytes)?;
         let (compiled, cached) = compile(host, label, bytes, digest)?;
         let compile_time = started.elapsed();
 

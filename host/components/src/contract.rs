@@ -13,6 +13,10 @@ use wasmtime::Engine;
 
 use crate::{ComponentError, World};
 
+/// How many problems are told at most, and how many characters of each: the names and types are the component's own.
+const PROBLEM_LIMIT: usize = 20;
+const PROBLEM_LENGTH: usize = 2_000;
+
 /// The functions of an interface: name to type.
 pub(crate) type Functions = BTreeMap<String, String>;
 
@@ -39,8 +43,9 @@ impl Contracts {
         let exports =
             |world: &World| found.exports.keys().any(|name| unversioned(name) == world.exported_interface());
         World::ALL.into_iter().find(exports).ok_or_else(|| {
-            let names: Vec<&str> = found.exports.keys().map(String::as_str).collect();
-            let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            let names: Vec<&str> = found.exports.keys().map(String::as_str).take(PROBLEM_LIMIT).collect();
+            let mut exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            shorten(&mut exports);
             ComponentError::UnknownWorld { component: label.to_owned(), exports }
         })
     }
@@ -66,7 +71,20 @@ impl Contracts {
         if problems.is_empty() {
             return Ok(());
         }
+        let further = problems.len().saturating_sub(PROBLEM_LIMIT);
+        problems.truncate(PROBLEM_LIMIT);
+        problems.iter_mut().for_each(shorten);
+        if further > 0 {
+            problems.push(format!("and {further} more"));
+        }
         Err(ComponentError::WrongWorld { component: label.to_owned(), expected: world, problems })
+    }
+}
+
+fn shorten(problem: &mut String) {
+    if let Some((end, _)) = problem.char_indices().nth(PROBLEM_LENGTH) {
+        problem.truncate(end);
+        problem.push('…');
     }
 }
 

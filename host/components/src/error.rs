@@ -32,6 +32,18 @@ pub enum ComponentError {
         /// The limit.
         limit: usize,
     },
+    /// Compiling it would take too long or too much memory.
+    #[error("{component} has {found} {part}, more than the limit of {limit}")]
+    TooComplex {
+        /// The file or digest.
+        component: String,
+        /// What it has too much of: "functions".
+        part: &'static str,
+        /// How many were counted when the limit was passed.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The imports or exports do not fit the world.
     #[error("{component} does not fit the world {expected}: {}", problems.join("; "))]
     WrongWorld {
@@ -235,6 +247,7 @@ impl ComponentError {
         match self {
             Self::NotAComponent { .. } => "not_a_component",
             Self::TooLarge { .. } => "too_large",
+            Self::TooComplex { .. } => "too_complex",
             Self::WrongWorld { .. } => "wrong_world",
             Self::UnknownWorld { .. } => "unknown_world",
             Self::Limit { .. } => "limit",

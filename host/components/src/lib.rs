@@ -19,6 +19,7 @@ mod account;
 mod allowance;
 mod artefacts;
 mod calls;
+mod complexity;
 mod component;
 mod configuration;
 mod context;

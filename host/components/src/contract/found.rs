@@ -1,5 +1,7 @@
 //! The contract of a compiled component, read from its types.
 
+use std::cell::Cell;
+
 use wasmtime::Engine;
 use wasmtime::component::{
     Component, ResourceType, Type,
@@ -8,11 +10,17 @@ use wasmtime::component::{
 
 use super::{Contract, Functions, Interfaces};
 
+/// How many types a component's functions may be made of, nested ones counted wherever they stand: a small file can
+/// nest a type in itself so that its text would fill the memory. The worlds of this host need a few hundred.
+const TYPE_LIMIT: usize = 50_000;
+/// Stands for what is not written out any more, so that the comparison fails and shows these words.
+const TOO_LARGE: &str = "a type beyond the host's limit";
+
 pub(super) fn contract(engine: &Engine, component: &Component) -> Contract {
     let types = component.component_type();
     let imports: Vec<_> = types.imports(engine).map(|(name, item)| (name.to_owned(), item.ty)).collect();
     let exports: Vec<_> = types.exports(engine).map(|(name, item)| (name.to_owned(), item.ty)).collect();
-    let mut resources = Resources(Vec::new());
+    let mut resources = Resources { names: Vec::new(), types_left: Cell::new(TYPE_LIMIT) };
     for (_, item) in imports.iter().chain(&exports) {
         resources.collect(engine, item);
     }
@@ -45,21 +53,25 @@ fn interfaces(engine: &Engine, items: &[(String, ComponentItem)], resources: &Re
 }
 
 /// The names under which a component knows its resources; types alone do not carry them.
-struct Resources(Vec<(ResourceType, String)>);
+struct Resources {
+    names: Vec<(ResourceType, String)>,
+    /// How many more types are written out.
+    types_left: Cell<usize>,
+}
 
 impl Resources {
     fn collect(&mut self, engine: &Engine, item: &ComponentItem) {
         if let ComponentItem::ComponentInstance(instance) = item {
             for (name, item) in instance.exports(engine) {
                 if let ComponentItem::Resource(resource) = item.ty {
-                    self.0.push((resource, name.to_owned()));
+                    self.names.push((resource, name.to_owned()));
                 }
             }
         }
     }
 
     fn name(&self, resource: &ResourceType) -> &str {
-        self.0.iter().find(|(known, _)| known == resource).map_or("resource", |(_, name)| name)
+        self.names.iter().find(|(known, _)| known == resource).map_or("resource", |(_, name)| name)
     }
 
     fn function(&self, function: &ComponentFunc) -> String {
@@ -71,6 +83,10 @@ impl Resources {
     }
 
     fn ty(&self, ty: &Type) -> String {
+        match self.types_left.get().checked_sub(1) {
+            Some(left) => self.types_left.set(left),
+            None => return TOO_LARGE.to_owned(),
+        }
         let optional = |ty: Option<Type>| ty.map_or_else(|| "_".to_owned(), |ty| self.ty(&ty));
         match ty {
             Type::Bool => "bool".to_owned(),

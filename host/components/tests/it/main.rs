@@ -7,6 +7,8 @@ mod answer_metrics;
 mod canaries;
 mod deployments;
 mod guests;
+mod handmade;
+mod hostile_binaries;
 mod hostile_metrics;
 mod hostile_policies;
 mod hostile_routers;

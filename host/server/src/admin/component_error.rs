@@ -12,6 +12,9 @@ impl From<ComponentError> for ApiError {
             ComponentError::TooLarge { found, limit, .. } => {
                 Self::new(ErrorKind::PayloadTooLarge, message).found(found).expected(limit)
             }
+            ComponentError::TooComplex { found, limit, .. } => {
+                Self::new(ErrorKind::Unprocessable, message).at("component").found(found).expected(limit)
+            }
             ComponentError::NotAComponent { .. }
             | ComponentError::UnknownWorld { .. }
             | ComponentError::Limit { .. }
