@@ -22,6 +22,14 @@ pub enum TrainingError {
         /// What it may hold.
         expected: String,
     },
+    /// A configuration that is no TOML of the right form.
+    #[error("{place}: {message}")]
+    ConfigurationText {
+        /// The file, and the line where it is known.
+        place: String,
+        /// What the reader says.
+        message: String,
+    },
     /// A caller's argument that contradicts the model.
     #[error("{what}: found {found}, expected {expected}")]
     Argument {
@@ -56,6 +64,16 @@ pub enum TrainingError {
         step: u64,
         /// The last step whose checkpoint is on disk; 0 is the model as it began.
         kept: u64,
+    },
+    /// A run's checkpoint that belongs to another configuration, model or text.
+    #[error("{} is the checkpoint of another run: found {found}, expected {expected}; give --out a new directory", path.display())]
+    OtherRun {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What this run has.
+        expected: String,
     },
     /// Somebody asked it to stop.
     #[error("training was stopped after step {step}; the same command goes on from the last checkpoint")]

@@ -5,25 +5,40 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod adapter_file;
 mod batch;
+mod configuration;
 mod error;
 mod gradients;
 mod network;
 mod objective;
 mod operation;
 mod optimizer;
+mod output;
 mod parameters;
 mod random;
+mod run;
+mod run_state;
 mod schedule;
+mod scratch;
 mod sum;
 mod teacher;
+mod tensor_file;
+mod vocabulary;
+mod windows;
 
+pub use adapter_file::write_peft;
 pub use batch::Batch;
+pub use configuration::{Configuration, Method, NewModel};
 pub use error::TrainingError;
 pub use gradients::{ActivationGradients, Gradients, PassOptions};
 pub use network::{Adapter, AdapterShape, AdapterTarget, Network};
 pub use objective::{Distillation, Objective};
 pub use optimizer::{AdamW, AdamWSettings};
+pub use output::{OutputFormats, TrainedModel, rounded};
 pub use parameters::{Parameter, Parameters, Trainable};
+pub use run::{ProgressSink, TrainingProgress, TrainingSummary, train};
 pub use schedule::Schedule;
 pub use teacher::TeacherOutput;
+pub use vocabulary::learn_vocabulary;
+pub use windows::Windows;

@@ -188,6 +188,11 @@ impl Adapter {
         Some(LowRank { down: tensor(down), up: tensor(up), scale: self.scale() })
     }
 
+    /// Whether it changes the weight `name`.
+    pub(crate) fn changes(&self, name: &str) -> bool {
+        name.strip_suffix(".weight").is_some_and(|module| self.factors.contains_key(module))
+    }
+
     /// The values of the weight `name` with the adapter merged into it; `None` if it doesn't change it.
     ///
     /// # Errors

@@ -4,5 +4,7 @@
 
 mod forward_pass;
 mod gradients;
+mod low_rank_adapters;
 mod models;
 mod pytorch;
+mod runs;
