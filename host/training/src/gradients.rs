@@ -12,6 +12,7 @@ use candle_core::{Tensor, TensorId, Var};
 
 use crate::batch::Batch;
 use crate::error::TrainingError;
+use crate::gradient_probes::LayerGradients;
 use crate::network::{Layer, Network, Taps};
 use crate::objective::Objective;
 use crate::operation::heads::Rotation;
@@ -82,15 +83,6 @@ impl Gradients {
     }
 }
 
-/// What the gradients of two activations of a layer are.
-#[derive(Clone, Debug)]
-pub struct ActivationGradients {
-    /// Of the heads' outputs side by side, `[rows, heads · head_dim]`.
-    pub head_output: Vec<f32>,
-    /// Of the input of the down projection, `[rows, ffn_size]`; a layer with experts has none.
-    pub ffn_activation: Option<Vec<f32>>,
-}
-
 /// A layer on the way forwards: its input, and its output with the graph between, if it is kept.
 struct Segment {
     input: Tensor,
@@ -113,7 +105,7 @@ pub(crate) struct Pass<'a> {
     places: HashMap<TensorId, usize>,
     gradients: &'a mut Gradients,
     /// Whether gradients of activations are wanted, and those found so far, last layer first.
-    activations: Option<Vec<ActivationGradients>>,
+    activations: Option<Vec<LayerGradients>>,
 }
 
 impl Network {
@@ -132,14 +124,11 @@ impl Network {
     }
 
     /// The loss on `batch` and, layer by layer, its gradients with respect to two activations.
-    ///
-    /// # Errors
-    /// See [`Network::accumulate_gradients`].
-    pub fn activation_gradients(
+    pub(crate) fn activation_gradients(
         &self,
         batch: &Batch,
         objective: &Objective<'_>,
-    ) -> Result<(f64, Vec<ActivationGradients>), TrainingError> {
+    ) -> Result<(f64, Vec<LayerGradients>), TrainingError> {
         let options = PassOptions { activation_checkpointing: true };
         let mut unwanted = Gradients { values: Vec::new() };
         let mut pass = Pass::new(self, batch, options, &mut unwanted)?;
@@ -163,7 +152,7 @@ impl<'a> Pass<'a> {
         Ok(Self { network, batch, options, rotation, places, gradients, activations: None })
     }
 
-    fn run(mut self, objective: &Objective<'_>) -> Result<(f64, Vec<ActivationGradients>), TrainingError> {
+    fn run(mut self, objective: &Objective<'_>) -> Result<(f64, Vec<LayerGradients>), TrainingError> {
         objective.check(self.network.spec(), self.batch)?;
         let mut hidden = self.network.embed(self.batch.tokens())?;
         let mut segments = Vec::with_capacity(self.network.layers.len());
@@ -242,11 +231,11 @@ impl<'a> Pass<'a> {
         let of_input = take(&mut store, &graph.input)?;
         if let (Some(found), Some((heads, ffn))) = (&mut self.activations, &graph.taps) {
             let ffn_activation = match ffn {
-                Some(ffn) => Some(values::to_vec(&take(&mut store, ffn)?)?),
+                Some(ffn) => Some(values::to_kernel_tensor(&take(&mut store, ffn)?)?),
                 None => None,
             };
-            let head_output = values::to_vec(&take(&mut store, heads)?)?;
-            found.push(ActivationGradients { head_output, ffn_activation });
+            let head_output = values::to_kernel_tensor(&take(&mut store, heads)?)?;
+            found.push(LayerGradients { head_output, ffn_activation });
         }
         self.collect(&store)?;
         Ok(of_input)

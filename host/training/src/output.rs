@@ -10,6 +10,8 @@ use espalier_model::{
     write_hugging_face_in_parts,
 };
 
+use rayon::prelude::*;
+
 use crate::error::TrainingError;
 use crate::network::Adapter;
 use crate::parameters::Parameters;
@@ -112,7 +114,7 @@ impl TrainedModel<'_> {
 /// The values must survive their format.
 fn check(plan: &TensorPlan, values: &[f32]) -> Result<(), ModelError> {
     let limit = if plan.format == WeightFormat::F16 { 65_504.0 } else { f32::MAX };
-    match values.iter().enumerate().find(|(_, value)| !(value.abs() <= limit)) {
+    match values.iter().enumerate().find(|(_, value)| value.is_nan() || value.abs() > limit) {
         Some((index, &value)) => {
             let what = format!("value {index} of tensor {}", plan.name);
             Err(ModelError::argument(what, value, format!("at most {limit} in {}", plan.format.name())))
@@ -121,14 +123,35 @@ fn check(plan: &TensorPlan, values: &[f32]) -> Result<(), ModelError> {
     }
 }
 
+/// Values that one thread rounds at once; a multiple of every format's block.
+const PIECE: usize = 1 << 14;
+
 /// The values that `format` makes of `values`: what a model computes with once it is written.
 ///
 /// # Errors
-/// A format that nothing is quantised to, rows that are not whole blocks.
+/// A format that nothing is quantised to, values that are not whole blocks.
 pub fn rounded(format: WeightFormat, values: &[f32]) -> Result<Vec<f32>, TrainingError> {
-    let mut bytes = Vec::new();
-    quantize(format, values, &mut bytes)?;
     let mut rounded = vec![0.0; values.len()];
-    dequantize(format, &bytes, &mut rounded)?;
+    let pieces = rounded.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+    pieces.try_for_each(|(rounded, values)| {
+        let mut bytes = Vec::new();
+        quantize(format, values, &mut bytes)?;
+        dequantize(format, &bytes, rounded)
+    })?;
     Ok(rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_what_writing_and_reading_does() {
+        let values: Vec<f32> = (0..40_000).map(|value| (value as f32 * 0.37).sin()).collect();
+        let (mut bytes, mut expected) = (Vec::new(), vec![0.0; values.len()]);
+        quantize(WeightFormat::Mxfp4, &values, &mut bytes).unwrap();
+        dequantize(WeightFormat::Mxfp4, &bytes, &mut expected).unwrap();
+        assert_eq!(rounded(WeightFormat::Mxfp4, &values).unwrap(), expected);
+        assert_eq!(rounded(WeightFormat::F32, &values).unwrap(), values);
+    }
 }

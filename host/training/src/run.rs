@@ -19,7 +19,7 @@ use crate::gradients::{Gradients, PassOptions};
 use crate::network::{Adapter, Network};
 use crate::objective::{Distillation, Objective};
 use crate::optimizer::AdamW;
-use crate::output::TrainedModel;
+use crate::output::{TrainedModel, rounded};
 use crate::parameters::{Parameters, Trainable};
 use crate::teacher::TeacherOutput;
 use crate::windows::{Windows, read_text};
@@ -289,6 +289,7 @@ impl<'a> Run<'a> {
         let options = PassOptions { activation_checkpointing: self.configuration.activation_checkpointing };
         let mut gradients = Gradients::zeros(network);
         let mut loss = 0.0;
+        let unrounded = self.round()?;
         for pass in 0..*accumulation {
             let first = (self.step * *accumulation as u64 + pass as u64) * *batch_windows as u64;
             let batch = Batch::new(&self.subject.windows.take(first, *batch_windows))?;
@@ -303,6 +304,9 @@ impl<'a> Run<'a> {
                 }
             };
         }
+        for (parameter, values) in network.trainable().iter().zip(unrounded) {
+            parameter.set(values)?;
+        }
         loss /= *accumulation as f64;
         self.check("the loss", loss)?;
         if *accumulation > 1 {
@@ -314,6 +318,23 @@ impl<'a> Run<'a> {
         self.optimizer.step(network, &gradients, rate)?;
         self.step += 1;
         Ok((loss, norm, rate))
+    }
+
+    /// Rounds the weights as they will be written, if that is wanted; returns what they were, or nothing.
+    fn round(&self) -> Result<Vec<Vec<f32>>, TrainingError> {
+        if !self.configuration.rounding_aware {
+            return Ok(Vec::new());
+        }
+        let Subject { spec, source, network, .. } = self.subject;
+        let mut unrounded = Vec::with_capacity(network.trainable().len());
+        for (parameter, tensor) in network.trainable().iter().zip(spec.tensors()) {
+            let stored = source.as_ref().and_then(|source| source.tensor(&tensor.name).ok());
+            let format = self.configuration.output.of(&tensor, stored.map(|stored| stored.format));
+            let values = parameter.values()?;
+            parameter.set(rounded(format, &values)?)?;
+            unrounded.push(values);
+        }
+        Ok(unrounded)
     }
 
     fn check(&self, what: &'static str, found: f64) -> Result<(), TrainingError> {

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn frequent_words_become_tokens() {
         let text = "the theatre, the thing; the other.\n".repeat(3);
-        let files = learn_vocabulary(&[text.clone()], 300).unwrap();
+        let files = learn_vocabulary(std::slice::from_ref(&text), 300).unwrap();
         let tokenizer = Tokenizer::new(&files, None, &[]).unwrap();
         assert!(tokenizer.token_id("Ġthe").is_some());
         let tokens = tokenizer.encode(&text, false).unwrap();

@@ -79,6 +79,9 @@ pub struct Configuration {
     pub checkpoint_steps: u64,
     /// Number formats of the result.
     pub output: OutputFormats,
+    /// Whether the loss is that of weights as they will be written: gradients are taken at the rounded weights and applied to
+    /// the unrounded ones (a straight-through estimator).
+    pub rounding_aware: bool,
     /// The text that the run was configured by, as its checkpoints are held to it.
     pub(crate) text: String,
 }
@@ -141,6 +144,10 @@ impl File {
                 &[&plain[..], &[WeightFormat::Mxfp4]].concat(),
             )?,
         };
+        if self.output.rounding_aware && self.method == Method::Lora {
+            let expected = "false, as the weights below an adapter are frozen";
+            return Err(places.field("output.rounding_aware", "true", expected));
+        }
         let scratch = match self.scratch {
             Some(table) => Some(table.validate(places)?),
             None => None,
@@ -163,6 +170,7 @@ impl File {
             activation_checkpointing: self.activation_checkpointing,
             checkpoint_steps: self.checkpoint_steps,
             output,
+            rounding_aware: self.output.rounding_aware,
             text: text.to_owned(),
         })
     }
@@ -332,6 +340,7 @@ mod tests {
                 "line 9: output.dtype: found \"q8_0\", expected one of",
             ),
             (format!("{LORA}[distillation]\n"), "line 8: distillation: found a table, expected a teacher"),
+            (format!("{LORA}[output]\nrounding_aware = true\n"), "line 9: output.rounding_aware: found true"),
             ("method = ".to_owned(), "train.toml, line 1"),
         ] {
             let error = parse(&text).unwrap_err();

@@ -104,6 +104,7 @@ impl Default for DistillationTable {
 pub(super) struct OutputTable {
     pub(super) dtype: Option<String>,
     pub(super) experts: Option<String>,
+    pub(super) rounding_aware: bool,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use espalier_model::{ExpertRows, Routing};
 use rayon::prelude::*;
 
@@ -25,10 +25,9 @@ pub(crate) fn linear(
     bias: Option<&Tensor>,
     routing: &Arc<Routing>,
 ) -> Result<Tensor> {
-    let product = x.apply_op2(weight, Product(routing.clone()))?;
     match bias {
-        Some(bias) => product.apply_op2(bias, AddBias(routing.clone())),
-        None => Ok(product),
+        Some(bias) => x.apply_op3(weight, bias, Affine(Product(routing.clone()))),
+        None => x.apply_op2(weight, Product(routing.clone())),
     }
 }
 
@@ -91,20 +90,14 @@ impl Product {
     ) -> Result<Vec<T>> {
         self.0.groups.par_iter().map(of_group).collect()
     }
-}
 
-impl CustomOp2 for Product {
-    fn name(&self) -> &'static str {
-        "linear-of-experts"
-    }
-
-    fn cpu_fwd(
+    fn forward(
         &self,
         x: &CpuStorage,
         x_layout: &Layout,
         weight: &CpuStorage,
         weight_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    ) -> Result<Vec<f32>> {
         let (rows, inputs) = x_layout.shape().dims2()?;
         let (_, outputs, _) = weight_layout.shape().dims3()?;
         let parts = self.each_group(|group| {
@@ -117,14 +110,13 @@ impl CustomOp2 for Product {
         for part in &parts {
             product.extend_from_slice(part.as_slice::<f32>()?);
         }
-        values::output(product, (rows, outputs))
+        Ok(product)
     }
 
-    fn bwd(
+    fn gradients(
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, inputs) = x.dims2()?;
@@ -142,12 +134,18 @@ impl CustomOp2 for Product {
         let mut of_weight = vec![0.0; if wants_weight { experts * outputs * inputs } else { 0 }];
         for (group, (x_part, weight_part)) in self.0.groups.iter().zip(&parts) {
             if let Some(part) = x_part {
-                values::read(part, |part| Ok(of_x.extend_from_slice(part)))?;
+                values::read(part, |part| {
+                    of_x.extend_from_slice(part);
+                    Ok(())
+                })?;
             }
             if let Some(part) = weight_part {
                 let start = group.expert * outputs * inputs;
                 let place = &mut of_weight[start..start + outputs * inputs];
-                values::read(part, |part| Ok(place.copy_from_slice(part)))?;
+                values::read(part, |part| {
+                    place.copy_from_slice(part);
+                    Ok(())
+                })?;
             }
         }
         let of_x = if wants_x { Some(values::tensor(of_x, (rows, inputs))?) } else { None };
@@ -157,53 +155,83 @@ impl CustomOp2 for Product {
     }
 }
 
-struct AddBias(Arc<Routing>);
-
-impl CustomOp2 for AddBias {
+impl CustomOp2 for Product {
     fn name(&self) -> &'static str {
-        "bias-of-experts"
+        "linear-of-experts"
     }
 
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
         x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let product = self.forward(x, x_layout, weight, weight_layout)?;
+        values::output(product, (x_layout.dims()[0], weight_layout.dims()[1]))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients(x, weight, gradient)
+    }
+}
+
+struct Affine(Product);
+
+impl CustomOp3 for Affine {
+    fn name(&self) -> &'static str {
+        "linear-of-experts-with-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, outputs) = x_layout.shape().dims2()?;
-        let bias = values::slice(bias, bias_layout)?;
-        let mut sums = values::slice(x, x_layout)?.to_vec();
-        for group in &self.0.groups {
+        let mut sums = self.0.forward(x, x_layout, weight, weight_layout)?;
+        let (bias, outputs) = (values::slice(bias, bias_layout)?, weight_layout.dims()[1]);
+        for group in &self.0.0.groups {
             let bias = &bias[group.expert * outputs..(group.expert + 1) * outputs];
             for row in sums[group.rows.start * outputs..group.rows.end * outputs].chunks_exact_mut(outputs) {
                 add_scaled(row, bias, 1.0);
             }
         }
-        values::output(sums, x_layout.shape().clone())
+        values::output(sums, (x_layout.dims()[0], outputs))
     }
 
     fn bwd(
         &self,
-        _: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
         bias: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (of_x, of_weight) = self.0.gradients(x, weight, gradient)?;
         if !bias.track_op() {
-            return Ok((Some(gradient.clone()), None));
+            return Ok((of_x, of_weight, None));
         }
         let (experts, outputs) = bias.dims2()?;
         let sums = values::read(&gradient.contiguous()?, |gradient| {
             let mut sums = vec![0.0; experts * outputs];
-            for group in &self.0.groups {
+            for group in &self.0.0.groups {
                 let rows = &gradient[group.rows.start * outputs..group.rows.end * outputs];
                 let place = &mut sums[group.expert * outputs..(group.expert + 1) * outputs];
                 place.copy_from_slice(&column_sums(rows, outputs));
             }
             Ok(sums)
         })?;
-        Ok((Some(gradient.clone()), Some(values::tensor(sums, (experts, outputs))?)))
+        Ok((of_x, of_weight, Some(values::tensor(sums, (experts, outputs))?)))
     }
 }
 

@@ -3,19 +3,35 @@
 //! candle's own product would compute the gradient of a frozen matrix too, a third of the work of a LoRA step.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::lanes::column_sums;
+use super::lanes::{add_scaled, column_sums};
 use super::values;
 
 /// `x [rows, inputs]` times the transpose of `weight [outputs, inputs]`, plus `bias [outputs]`: `[rows, outputs]`.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = x.apply_op2(weight, Product)?;
     match bias {
-        Some(bias) => product.apply_op2(bias, AddBias),
-        None => Ok(product),
+        Some(bias) => x.apply_op3(weight, bias, Affine),
+        None => x.apply_op2(weight, Product),
     }
+}
+
+fn product(
+    x: &CpuStorage,
+    x_layout: &Layout,
+    weight: &CpuStorage,
+    weight_layout: &Layout,
+) -> Result<CpuStorage> {
+    let (rows, inputs) = x_layout.shape().dims2()?;
+    let (outputs, _) = weight_layout.shape().dims2()?;
+    x.matmul(weight, (1, rows, outputs, inputs), x_layout, &weight_layout.transpose(0, 1)?)
+}
+
+fn gradients(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let of_x = if x.track_op() { Some(gradient.matmul(&weight.detach())?) } else { None };
+    let of_weight = if weight.track_op() { Some(gradient.t()?.matmul(&x.detach())?) } else { None };
+    Ok((of_x, of_weight))
 }
 
 struct Product;
@@ -32,11 +48,8 @@ impl CustomOp2 for Product {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs) = x_layout.shape().dims2()?;
-        let (outputs, _) = weight_layout.shape().dims2()?;
-        let transposed = weight_layout.transpose(0, 1)?;
-        let product = x.matmul(weight, (1, rows, outputs, inputs), x_layout, &transposed)?;
-        Ok((product, (rows, outputs).into()))
+        let shape = (x_layout.dims()[0], weight_layout.dims()[0]);
+        Ok((product(x, x_layout, weight, weight_layout)?, shape.into()))
     }
 
     fn bwd(
@@ -46,49 +59,51 @@ impl CustomOp2 for Product {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let of_x = if x.track_op() { Some(gradient.matmul(&weight.detach())?) } else { None };
-        let of_weight = if weight.track_op() { Some(gradient.t()?.matmul(&x.detach())?) } else { None };
-        Ok((of_x, of_weight))
+        gradients(x, weight, gradient)
     }
 }
 
-struct AddBias;
+struct Affine;
 
-impl CustomOp2 for AddBias {
+impl CustomOp3 for Affine {
     fn name(&self) -> &'static str {
-        "bias"
+        "linear-with-bias"
     }
 
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
         x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut sums = values::slice(x, x_layout)?.to_vec();
         let bias = values::slice(bias, bias_layout)?;
-        sums.par_chunks_exact_mut(bias.len().max(1)).with_min_len(16).for_each(|row| {
-            for (value, bias) in row.iter_mut().zip(bias) {
-                *value += bias;
-            }
-        });
-        values::output(sums, x_layout.shape().clone())
+        let CpuStorage::F32(mut sums) = product(x, x_layout, weight, weight_layout)? else {
+            return Err(Error::msg("a product is not f32"));
+        };
+        sums.par_chunks_exact_mut(bias.len().max(1))
+            .with_min_len(16)
+            .for_each(|row| add_scaled(row, bias, 1.0));
+        values::output(sums, (x_layout.dims()[0], bias.len()))
     }
 
     fn bwd(
         &self,
-        _: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
         bias: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (of_x, of_weight) = gradients(x, weight, gradient)?;
         if !bias.track_op() {
-            return Ok((Some(gradient.clone()), None));
+            return Ok((of_x, of_weight, None));
         }
         let length = bias.elem_count();
         let sums = values::read(&gradient.contiguous()?, |gradient| Ok(column_sums(gradient, length)))?;
-        Ok((Some(gradient.clone()), Some(values::tensor(sums, length)?)))
+        Ok((of_x, of_weight, Some(values::tensor(sums, length)?)))
     }
 }
 

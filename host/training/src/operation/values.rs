@@ -2,6 +2,8 @@
 
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Shape, Storage, Tensor};
 
+use crate::error::TrainingError;
+
 /// Hands the values of a tensor, whose rows must lie one after the other, to `read`.
 pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
@@ -14,6 +16,13 @@ pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -
 /// The values of a tensor.
 pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     read(&tensor.contiguous()?, |values| Ok(values.to_vec()))
+}
+
+/// The tensor as the kernels and policies have it.
+pub(crate) fn to_kernel_tensor(
+    tensor: &Tensor,
+) -> std::result::Result<espalier_kernels::Tensor, TrainingError> {
+    Ok(espalier_kernels::Tensor::new(tensor.dims().to_vec(), to_vec(tensor)?)?)
 }
 
 /// The values that `layout` points to in `storage`.

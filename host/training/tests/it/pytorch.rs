@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use espalier_golden::{data, tensors::Tensors};
+use espalier_kernels::Tensor;
 use espalier_model::Checkpoint;
 use espalier_training::{
-    AdamW, AdamWSettings, Batch, Distillation, Gradients, Network, Objective, PassOptions, TeacherOutput,
-    Trainable,
+    AdamW, AdamWSettings, Batch, Distillation, Gradients, LayerGradients, Network, Objective, PassOptions,
+    TeacherOutput, Trainable,
 };
 
 use crate::models::network;
@@ -130,19 +131,29 @@ fn distillation() {
 fn gradients_of_activations() {
     for name in MODELS {
         let golden = Golden::open(name);
-        let (_, layers) =
-            golden.network.activation_gradients(&golden.batch, &Objective::CrossEntropy).unwrap();
-        assert_eq!(layers.len(), golden.network.spec().layers.len());
-        for (index, layer) in layers.iter().enumerate() {
+        let windows = golden.batch.tokens().chunks(golden.batch.positions());
+        let found: Vec<_> = windows.map(|window| golden.network.window_gradients(window).unwrap()).collect();
+        let mean = found.iter().map(|window| window.loss).sum::<f64>() / found.len() as f64;
+        assert_close("loss", &[mean as f32], &golden.floats("loss"), 1e-5);
+        // PyTorch's loss is the mean over both windows.
+        let joined = |of: &dyn Fn(&LayerGradients) -> Option<&Tensor>, layer: usize| {
+            let values = found.iter().flat_map(|window| of(&window.layers[layer]).unwrap().values());
+            values.map(|value| value / found.len() as f32).collect::<Vec<f32>>()
+        };
+        for (index, layer) in golden.network.spec().layers.iter().enumerate() {
+            let heads = joined(&|gradients| Some(&gradients.head_output), index);
             let expected = golden.floats(&format!("head_output.{index}"));
-            assert_close(&format!("{name}: heads of {index}"), &layer.head_output, &expected, 1e-4);
-            match &layer.ffn_activation {
-                Some(found) => {
-                    let expected = golden.floats(&format!("ffn.{index}"));
-                    assert_close(&format!("{name}: channels of {index}"), found, &expected, 1e-4);
-                }
-                None => assert!(golden.network.spec().layers[index].experts.is_some()),
+            assert_close(&format!("{name}: heads of {index}"), &heads, &expected, 1e-4);
+            if layer.experts.is_none() {
+                let channels = joined(&|gradients| gradients.ffn_activation.as_ref(), index);
+                let expected = golden.floats(&format!("ffn.{index}"));
+                assert_close(&format!("{name}: channels of {index}"), &channels, &expected, 1e-4);
             }
         }
+        let tensor = &found[0].layers[0].head_output;
+        assert_eq!(
+            (tensor.rows(), tensor.columns()),
+            (40, golden.network.spec().layers[0].heads * golden.network.spec().head_dim)
+        );
     }
 }

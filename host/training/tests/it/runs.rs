@@ -155,7 +155,7 @@ fn a_student_comes_nearer_to_its_teacher() {
 #[test]
 fn a_new_gpt_oss_learns_its_words_and_is_written_in_mxfp4() {
     let room = Room::new();
-    let text = "method = \"scratch\"\nsteps = 40\n[optimizer]\nlearning_rate = 0.01\n[output]\nexperts = \"mxfp4\"\n\
+    let text = "method = \"scratch\"\nsteps = 40\n[optimizer]\nlearning_rate = 0.01\n[output]\nexperts = \"mxfp4\"\nrounding_aware = true\n\
         [scratch]\nvocabulary = 300\nconversations = 0.5\nshape = { model_type = \"gpt_oss\", hidden_size = 32, \
         num_hidden_layers = 2, num_local_experts = 8, intermediate_size = 32 }\n";
     let losses = room.train(&room.configuration(text), "out").unwrap();
