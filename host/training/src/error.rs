@@ -52,8 +52,9 @@ pub enum TrainingError {
     },
     /// The loss or a gradient is no number any more.
     #[error(
-        "{what} is {found} in step {step}, expected a finite number; the checkpoint of step {kept} is kept, and a lower \
-         optimizer.learning_rate or optimizer.clip_norm usually helps"
+        "{what} is {found} in step {step}, expected a finite number; {}, and a lower optimizer.learning_rate or \
+         optimizer.clip_norm usually helps",
+        kept_text(*kept)
     )]
     NotFinite {
         /// The loss, or the gradients' norm.
@@ -62,7 +63,7 @@ pub enum TrainingError {
         found: f64,
         /// The step, counted from 1.
         step: u64,
-        /// The last step whose checkpoint is on disk; 0 is the model as it began.
+        /// The last step whose checkpoint is on disk; 0 if there is none.
         kept: u64,
     },
     /// A run's checkpoint that belongs to another configuration, model or text.
@@ -93,6 +94,13 @@ pub enum TrainingError {
     /// The tokenizer's training failed.
     #[error("training a tokenizer: {0}")]
     Tokenizer(String),
+}
+
+fn kept_text(kept: u64) -> String {
+    match kept {
+        0 => "there was no checkpoint yet".to_owned(),
+        kept => format!("the checkpoint of step {kept} is kept"),
+    }
 }
 
 impl TrainingError {

@@ -23,7 +23,7 @@ use crate::output::{TrainedModel, rounded};
 use crate::parameters::{Parameters, Trainable};
 use crate::teacher::TeacherOutput;
 use crate::windows::{Windows, read_text};
-use crate::{run_state, scratch};
+use crate::{run_state, scratch, tensor_file};
 
 /// Name of the result's directory in the run's.
 const MODEL: &str = "model";
@@ -85,10 +85,7 @@ pub fn train(
     let mut run = Run::begin(configuration, &subject, out)?;
     let summary = run.steps(progress)?;
     subject.write(configuration, out)?;
-    let state = out.join(run_state::FILE);
-    if state.exists() {
-        std::fs::remove_file(&state).map_err(TrainingError::file("remove", &state))?;
-    }
+    tensor_file::remove(&out.join(run_state::FILE))?;
     Ok(summary)
 }
 

@@ -17,8 +17,7 @@ pub(crate) struct NamedTensor {
     pub(crate) values: Vec<f32>,
 }
 
-/// Writes the tensors that `produce` gives for `0..` until it gives none, in their order; `layout` says names and shapes
-/// beforehand. `metadata` is kept as it is.
+/// Writes the tensors in their order, with a key and a text of metadata.
 ///
 /// # Errors
 /// The disk.
@@ -63,6 +62,22 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), TrainingError> {
     let mut file = File::create(&partial).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     publish(&file, &partial, path)
+}
+
+/// Removes a file, and what an interrupted writer left of it.
+///
+/// # Errors
+/// The disk.
+pub(crate) fn remove(path: &Path) -> Result<(), TrainingError> {
+    for path in [path.to_owned(), partial_path(path)] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainingError::File { action: "remove", path, source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn partial_path(path: &Path) -> PathBuf {

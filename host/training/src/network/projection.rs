@@ -32,8 +32,8 @@ impl Projection {
         let y = linear::linear(x, &self.weight, self.bias.as_ref())?;
         match &self.low_rank {
             Some(LowRank { down, up, scale }) => {
-                let change = linear::linear(&linear::linear(x, down, None)?, up, None)?;
-                y + (change * f64::from(*scale))?
+                let narrow = (linear::linear(x, down, None)? * f64::from(*scale))?;
+                y + linear::linear(&narrow, up, None)?
             }
             None => Ok(y),
         }
@@ -44,8 +44,8 @@ impl Projection {
         let y = experts::linear(x, &self.weight, self.bias.as_ref(), routing)?;
         match &self.low_rank {
             Some(LowRank { down, up, scale }) => {
-                let change = experts::linear(&experts::linear(x, down, None, routing)?, up, None, routing)?;
-                y + (change * f64::from(*scale))?
+                let narrow = (experts::linear(x, down, None, routing)? * f64::from(*scale))?;
+                y + experts::linear(&narrow, up, None, routing)?
             }
             None => Ok(y),
         }
