@@ -1,6 +1,7 @@
 //! `espalier`: serve a large language model, make it smaller, prove what that cost.
 
 mod admin;
+mod built_in_model;
 mod commands;
 mod component_file;
 mod copy;

@@ -3,8 +3,6 @@
 //! It holds what changes weights by learning; what changes them by cutting is the pruning room's. [`Network`] is a model
 //! with gradients, made from any checkpoint.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
-
 mod adapter_file;
 mod batch;
 mod configuration;
