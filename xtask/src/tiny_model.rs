@@ -13,10 +13,6 @@ use crate::texts::Part;
 use crate::workspace::{self, Workspace};
 use crate::{build, console, download, process, texts};
 
-/// What allocations of a step cost least with: glibc would give their memory back and fetch it again every time.
-const ALLOCATOR: [(&str, &str); 2] =
-    [("MALLOC_MMAP_THRESHOLD_", "1000000000"), ("MALLOC_TRIM_THRESHOLD_", "4000000000")];
-
 /// Trains the model and puts it in the place of the committed one.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let texts = texts::fetch(workspace)?;
@@ -34,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     }
     console::step("train the tiny gpt-oss (about 25 minutes on two cores)");
     let mut train = Command::new(workspace.espalier());
-    train.arg("train").arg("--config").arg(folder.join("train.toml")).arg("--out").arg(&run).envs(ALLOCATOR);
+    train.arg("train").arg("--config").arg(folder.join("train.toml")).arg("--out").arg(&run);
     process::run("train the tiny model", &mut train)?;
     replace(&run.join("model"), &home.join("model"))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use espalier_training::{Configuration, TrainingProgress, TrainingSummary, train};
 
+use crate::process_environment;
 use crate::progress_bar::Bar;
 
 /// Seconds between two lines of the log where no terminal shows the progress.
@@ -26,6 +27,7 @@ pub(crate) struct Args {
 /// Runs `train`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let configuration = Configuration::read(&args.config)?;
+    process_environment::restart_for_training();
     let mut bar = Bar::new();
     let (begun, mut logged) = (Instant::now(), None);
     let summary = train(&configuration, &args.out, &mut |progress| {
