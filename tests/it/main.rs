@@ -10,6 +10,7 @@
 mod answer_metrics;
 mod bad_requests;
 mod broken_models;
+mod built_in_model;
 mod command_line;
 mod component_life;
 mod hostile_components;
@@ -27,3 +28,4 @@ mod running_host;
 mod shutdown;
 mod smollm2;
 mod synthetic;
+mod training_command;

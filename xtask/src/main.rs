@@ -1,4 +1,4 @@
-//! Every routine command of the project: `cargo xtask setup|guests|demo|test|bench`.
+//! Every routine command of the project: `cargo xtask setup|guests|demo|test|train-tiny|bench`.
 //!
 //! A command that needs something (the model, the texts, the guests, the Python environment) prepares it first, so
 //! any of them works from a clean clone. Nothing here is part of the shipped program.
@@ -21,6 +21,7 @@ mod python;
 mod setup;
 mod test;
 mod texts;
+mod tiny_model;
 mod wasm_toolchain;
 mod workspace;
 
@@ -54,6 +55,8 @@ enum Task {
     },
     /// Run every test, end-to-end tests included.
     Test,
+    /// Train the model that `espalier serve` serves where none is named.
+    TrainTiny,
     /// Measure.
     Bench {
         #[command(subcommand)]
@@ -79,6 +82,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Guests => guests::build(&workspace).map(drop),
         Task::Demo { once } => demo::run(&workspace, once),
         Task::Test => test::run(&workspace),
+        Task::TrainTiny => tiny_model::run(&workspace),
         Task::Bench { bench } => bench::run(&workspace, &bench),
     }
 }

@@ -1,11 +1,13 @@
 //! `espalier`: serve a large language model, make it smaller, prove what that cost.
 
 mod admin;
+mod built_in_model;
 mod commands;
 mod component_file;
 mod copy;
 mod device;
 mod device_choice;
+mod process_environment;
 mod progress_bar;
 #[cfg(test)]
 mod reference;

@@ -34,6 +34,12 @@ impl Bar {
         self.bar.set_position(done);
     }
 
+    /// Shows the bar with this text behind it, which may change with every step.
+    pub(crate) fn show_with(&mut self, label: &str, done: u64, total: u64, text: &str) {
+        self.show(label, done, Some(total));
+        self.bar.set_prefix(text.to_owned());
+    }
+
     /// Clears the line.
     pub(crate) fn clear(&mut self) {
         self.bar.finish_and_clear();
@@ -43,7 +49,7 @@ impl Bar {
 
 fn style(known_total: bool) -> ProgressStyle {
     let template = if known_total {
-        "{msg:<24} {wide_bar} {pos}/{len} {eta:>5}"
+        "{msg:<24} {wide_bar} {prefix} {pos}/{len} {eta:>5}"
     } else {
         "{msg:<24} {spinner} {human_pos} tokens, {elapsed}"
     };

@@ -12,6 +12,7 @@ mod prune;
 mod quantize;
 mod serve;
 mod synth;
+mod train;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Quantize(quantize::Args),
     /// Write a model of a given shape with random weights, for tests and benches.
     Synth(synth::Args),
+    /// Train a model, an adapter on one, or a new one, as a configuration file says.
+    Train(train::Args),
     /// Run the host: OpenAI API, UI, metrics and admin API.
     Serve(serve::Args),
     /// Manage the components of a running host.
@@ -58,6 +61,7 @@ impl Command {
             Self::Export(args) => export::run(&args),
             Self::Quantize(args) => quantize::run(&args),
             Self::Synth(args) => synth::run(&args),
+            Self::Train(args) => train::run(&args),
             Self::Serve(args) => serve::run(args),
             Self::Component(args) => component::run(&args),
             Self::Model(args) => model::run(&args),

@@ -15,6 +15,7 @@ use espalier_server::{Addresses, Application, Server};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::built_in_model;
 use crate::device::{CacheFormatArg, PrecisionArg};
 use crate::device_choice::DeviceChoice;
 
@@ -25,7 +26,8 @@ const TOKEN_VARIABLE: &str = "ESPALIER_ADMIN_TOKEN";
 /// Flags of `serve`. A flag wins over the configuration file.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
-    /// Serve PATH as NAME or NAME@VARIANT; may be given more than once. The first variant of a model is its default.
+    /// Serve PATH as NAME or NAME@VARIANT; may be given more than once. The first variant of a model is its default. Without
+    /// one the tiny gpt-oss inside the program is served, as tiny-gpt-oss.
     /// Variants that were loaded into an earlier host of the same state directory are loaded after these.
     #[arg(long, value_name = "NAME[@VARIANT]=PATH")]
     model: Vec<String>,
@@ -214,7 +216,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None => Settings::default(),
     };
     let settings = Settings { model: args.model, draft: args.draft, ..args.settings }.or(from_file);
-    let loads = loads(&settings.model, &settings.draft)?;
+    let mut loads = loads(&settings.model, &settings.draft)?;
+    if loads.is_empty() {
+        tracing::info!("no --model is given: serving the built-in {}", built_in_model::NAME);
+        let source = VariantSource::new(built_in_model::unpack(&settings.state_dir()?)?);
+        let (model, variant) = (built_in_model::NAME.to_owned(), DEFAULT_VARIANT.to_owned());
+        loads.push(Load { model, variant, source });
+    }
     let addresses = settings.addresses()?;
     let device = settings.device.unwrap_or_default().open(settings.threads.unwrap_or(0))?;
     tracing::info!(%device, "models run here");

@@ -6,7 +6,7 @@
 
 use espalier_kernels::{Activations, Precision, Product};
 
-use super::routing::{Group, Routing};
+use super::routing::{ExpertRows, Routing};
 use super::{Pass, Scratch};
 use crate::error::ModelError;
 use crate::probe::{Probe, ProbeSink};
@@ -35,7 +35,7 @@ impl Pass<'_> {
         let shared = self.tokens == 1;
         let input = if shared { &scratch.normed } else { gather(&scratch.normed, width, &routing, terms) };
         let input = cpu.activations(input, width, self.precision)?;
-        let source = |rows: &Group| if shared { 0..1 } else { rows.rows.clone() };
+        let source = |rows: &ExpertRows| if shared { 0..1 } else { rows.rows.clone() };
         let mut products = Vec::with_capacity(2 * routing.groups.len());
         self.products(&routing, experts, |expert| &expert.gate, &input, &source, gate, &mut products);
         self.products(&routing, experts, |expert| &expert.up, &input, &source, up, &mut products);
@@ -47,7 +47,7 @@ impl Pass<'_> {
 
         let input = cpu.activations(gate, layer.spec.ffn_size, self.precision)?;
         let mut products = Vec::with_capacity(routing.groups.len());
-        let source = |group: &Group| group.rows.clone();
+        let source = |group: &ExpertRows| group.rows.clone();
         self.products(&routing, experts, |expert| &expert.down, &input, &source, terms, &mut products);
         cpu.multiply(&mut products)?;
         drop(products);
@@ -107,7 +107,7 @@ impl Pass<'_> {
         experts: &'a [GatedNetwork],
         part: impl Fn(&'a GatedNetwork) -> &'a Linear,
         input: &'a Activations<'a>,
-        source: &dyn Fn(&Group) -> std::ops::Range<usize>,
+        source: &dyn Fn(&ExpertRows) -> std::ops::Range<usize>,
         mut output: &'a mut [f32],
         products: &mut Vec<Product<'a>>,
     ) {

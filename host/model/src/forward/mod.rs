@@ -18,6 +18,7 @@ use espalier_kernels::{Precision, SequenceSpan};
 pub use ablation::Ablation;
 pub(crate) use attention_statistics::AttentionStatistics;
 pub use batch::{ForwardBatch, LogitRows};
+pub use routing::{ExpertRows, Routing};
 pub use score::LogitSink;
 
 use crate::cuda::KeyValueCache;

@@ -4,26 +4,28 @@ use std::ops::Range;
 
 /// The tokens of one expert: consecutive rows of the grouped input.
 #[derive(Debug, PartialEq)]
-pub(super) struct Group {
-    pub(super) expert: usize,
-    pub(super) rows: Range<usize>,
+pub struct ExpertRows {
+    /// Which expert.
+    pub expert: usize,
+    /// Its rows.
+    pub rows: Range<usize>,
 }
 
 /// A batch's tokens, grouped by expert.
 #[derive(Debug, PartialEq)]
-pub(super) struct Routing {
+pub struct Routing {
     /// The experts that have tokens, ascending.
-    pub(super) groups: Vec<Group>,
+    pub groups: Vec<ExpertRows>,
     /// The token of every grouped row.
-    pub(super) tokens: Vec<usize>,
+    pub tokens: Vec<usize>,
     /// Per token, its experts in ascending order: the grouped row and the weight of the expert's output.
-    pub(super) mixture: Vec<(usize, f32)>,
+    pub mixture: Vec<(usize, f32)>,
 }
 
 impl Routing {
     /// Takes each token's `active` largest router logits of `experts` and the softmax over them, as gpt-oss does
     /// (`modeling_gpt_oss.py`, `GptOssTopKRouter`). Of equal logits the lower expert is taken.
-    pub(super) fn new(logits: &[f32], experts: usize, active: usize) -> Self {
+    pub fn new(logits: &[f32], experts: usize, active: usize) -> Self {
         let chosen: Vec<(usize, f32)> =
             logits.chunks_exact(experts.max(1)).flat_map(|logits| choose(logits, active)).collect();
         let mut counts = vec![0; experts];
@@ -37,7 +39,7 @@ impl Routing {
         for (expert, count) in counts.into_iter().enumerate() {
             next.push(end);
             if count > 0 {
-                groups.push(Group { expert, rows: end..end + count });
+                groups.push(ExpertRows { expert, rows: end..end + count });
             }
             end += count;
         }

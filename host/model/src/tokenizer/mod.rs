@@ -9,6 +9,7 @@
 mod byte_level;
 mod definition;
 mod files;
+mod harmony_vocabulary;
 pub(crate) mod o200k_harmony;
 pub(crate) mod pre_tokenizer;
 mod stream;
