@@ -17,7 +17,7 @@
 
 use espalier_scoring_policy::{
     Description, Guest, GuestJob, Job, LayerShape, ModelShape, Probe, ScoredUnit, Sums, Tensor, Traces, Unit,
-    by_group, identity, values,
+    by_group, identity, standardised, values,
 };
 
 struct AttentionEntropy;
@@ -84,6 +84,7 @@ impl GuestJob for Pass {
         let variance: Vec<f64> =
             squares.iter().zip(&means).map(|(square, mean)| square - mean * mean).collect();
         let heads: Vec<f64> = standardised(&entropy)
+            .into_iter()
             .zip(standardised(&variance))
             .map(|(entropy, variance)| entropy + variance)
             .collect();
@@ -95,14 +96,6 @@ impl GuestJob for Pass {
 fn visible_keys(layer: &LayerShape, position: u32) -> u32 {
     let before = position.saturating_add(1);
     layer.sliding_window.map_or(before, |window| before.min(window))
-}
-
-/// Distances from the mean in standard deviations; zeros where there is no deviation.
-fn standardised(values: &[f64]) -> impl Iterator<Item = f64> {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-    values.iter().map(move |value| if deviation == 0.0 { 0.0 } else { (value - mean) / deviation })
 }
 
 espalier_scoring_policy::export!(AttentionEntropy);

@@ -12,74 +12,38 @@
 //! For factors of heads and channels this is the mask score of Kwon et al. (arXiv 2204.09656). The score of a key/value
 //! group is the sum over its heads. The gradients need a backward pass: a host without one refuses this policy by name.
 
-use espalier_scoring_policy::{
-    Description, Guest, GuestJob, Job, ModelShape, Probe, ScoredUnit, Sums, Traces, Unit, by_group, by_head,
-    identity, values,
-};
+use espalier_scoring_policy::{Description, Guest, GuestJob, Job, ModelShape, Traces, Unit, identity};
+
+#[path = "../../taylor/src/gate_gradients.rs"]
+mod gate_gradients;
 
 struct Fisher;
-
-const HEAD: [Probe; 2] = [Probe::HeadOutput, Probe::HeadOutputGradient];
-const CHANNEL: [Probe; 2] = [Probe::FfnActivation, Probe::FfnActivationGradient];
 
 impl Guest for Fisher {
     type Job = Pass;
 
     fn describe() -> Description {
-        Description {
-            identity: identity!(),
-            units: vec![
-                ScoredUnit::seeing(Unit::Head, &HEAD),
-                ScoredUnit::seeing(Unit::KvGroup, &HEAD),
-                ScoredUnit::seeing(Unit::FfnChannel, &CHANNEL),
-            ],
-        }
+        Description { identity: identity!(), units: gate_gradients::units() }
     }
 }
 
-/// One pass over the calibration text: sums over sequences, by head and by channel.
-struct Pass {
-    shape: ModelShape,
-    units: Vec<Unit>,
-    heads: Sums,
-    channels: Sums,
-}
+/// One pass over the calibration text.
+struct Pass(gate_gradients::GateGradients);
 
 impl GuestJob for Pass {
     fn begin(shape: ModelShape, units: Vec<Unit>) -> Result<Job, String> {
-        Ok(Job::new(Self { shape, units, heads: Sums::default(), channels: Sums::default() }))
+        Ok(Job::new(Self(gate_gradients::GateGradients::new(shape, units, |gradient| {
+            gradient * gradient / 2.0
+        }))))
     }
 
     fn observe(&self, layer: u32, traces: &Traces) -> Result<(), String> {
-        if self.units.iter().any(|unit| *unit != Unit::FfnChannel) {
-            let heads = by_head(&products(traces, HEAD)?, &self.shape);
-            self.heads.add(
-                layer,
-                &heads.into_iter().map(|product| product * product).collect::<Vec<_>>(),
-                1.0,
-            );
-        }
-        if self.units.contains(&Unit::FfnChannel) {
-            let channels = products(traces, CHANNEL)?;
-            self.channels.add(
-                layer,
-                &channels.into_iter().map(|product| product * product).collect::<Vec<_>>(),
-                1.0,
-            );
-        }
-        Ok(())
+        self.0.observe(layer, traces)
     }
 
     fn scores(&self, layer: u32, unit: Unit) -> Result<Vec<f64>, String> {
-        let sums = if unit == Unit::FfnChannel { &self.channels } else { &self.heads };
-        let scores: Vec<f64> = sums.of(layer)?.mean().into_iter().map(|mean| mean / 2.0).collect();
-        Ok(if unit == Unit::KvGroup { by_group(&scores, &self.shape, layer) } else { scores })
+        self.0.scores(layer, unit)
     }
-}
-
-/// By channel, the sum over the tokens of the activation by its gradient.
-fn products(traces: &Traces, [activation, gradient]: [Probe; 2]) -> Result<Vec<f64>, String> {
-    values(&traces.values(activation)?.multiply(&traces.values(gradient)?)?.sum())
 }
 
 espalier_scoring_policy::export!(Fisher);

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use espalier_scoring_policy::{
     Description, Guest, GuestJob, Job, ModelShape, Probe, Projection, ScoredUnit, Traces, Unit, by_group,
-    by_head, identity, values, weights,
+    by_head, identity, standardised, values, weights,
 };
 
 struct Flap;
@@ -110,14 +110,6 @@ impl GuestJob for Pass {
             by_head(&channels, &self.shape).into_iter().map(|sum| sum / channels_per_head).collect();
         Ok(if unit == Unit::KvGroup { by_group(&heads, &self.shape, layer) } else { heads })
     }
-}
-
-/// Distances from the mean in standard deviations; zeros where there is no deviation.
-fn standardised(values: &[f64]) -> Vec<f64> {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-    values.iter().map(|value| if deviation == 0.0 { 0.0 } else { (value - mean) / deviation }).collect()
 }
 
 espalier_scoring_policy::export!(Flap);

@@ -34,4 +34,4 @@ pub use bindings::export;
 #[doc(hidden)]
 pub use bindings::exports;
 pub use bindings::exports::espalier::policy::scoring::{Description, Guest, GuestJob, Job, ScoredUnit};
-pub use sums::{Sum, Sums, by_group, by_head, values};
+pub use sums::{Sum, Sums, by_group, by_head, standardised, values};

@@ -57,3 +57,11 @@ pub fn by_group(heads: &[f64], shape: &ModelShape, layer: u32) -> Vec<f64> {
 pub fn by_head(channels: &[f64], shape: &ModelShape) -> Vec<f64> {
     channels.chunks(shape.head_dim.max(1) as usize).map(|head| head.iter().sum()).collect()
 }
+
+/// Distances from the mean in standard deviations of the population; zeros where there is no deviation.
+pub fn standardised(values: &[f64]) -> Vec<f64> {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    values.iter().map(|value| if deviation == 0.0 { 0.0 } else { (value - mean) / deviation }).collect()
+}
