@@ -28,9 +28,8 @@ fn the_reference_is_what_the_wit_says() {
             let world = &resolve.worlds[*id];
             write!(page, "\n### World {}\n\n{}\n", world.name, text(&world.docs)).unwrap();
             for (what, items) in [("imports", &world.imports), ("exports", &world.exports)] {
-                let names = items.iter().filter_map(|(key, item)| {
-                    matches!(item, WorldItem::Interface { .. }).then(|| resolve.name_world_key(key))
-                });
+                let interfaces = items.iter().filter(|(_, item)| matches!(item, WorldItem::Interface { .. }));
+                let names = interfaces.map(|(key, _)| resolve.name_world_key(key));
                 let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
                 writeln!(page, "It {what} {}.", names.join(", ")).unwrap();
             }
