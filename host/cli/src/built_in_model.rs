@@ -29,8 +29,7 @@ const FILES: [(&str, &[u8]); 6] = [
 /// # Errors
 /// The disk.
 pub(crate) fn unpack(state_directory: &Path) -> Result<PathBuf> {
-    let contents: Vec<u8> = FILES.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-    let digest = Digest::of(&contents).to_string();
+    let digest = Digest::of(&FILES.map(|(_, bytes)| bytes).concat()).to_string();
     let parent = state_directory.join("built-in-models");
     let directory = parent.join(format!("{NAME}-{}", digest.get(..16).unwrap_or(&digest)));
     let whole = FILES.iter().all(|(name, bytes)| {
@@ -56,6 +55,7 @@ pub(crate) fn unpack(state_directory: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use espalier_evaluation::log_probability;
     use espalier_kernels::{Cpu, Precision, WeightFormat};
     use espalier_model::{Architecture, Checkpoint, Model};
 
@@ -94,14 +94,12 @@ mod tests {
         let mut sum = |first: usize, rows: &[f32]| {
             for (row, logits) in rows.chunks_exact(spec.vocab_size).enumerate() {
                 let Some(&target) = tokens.get(first + row + 1) else { continue };
-                let largest = logits.iter().fold(f32::MIN, |largest, logit| largest.max(*logit));
-                let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-                loss += largest + sum.ln() - logits[target as usize];
+                loss -= log_probability(logits, target).unwrap();
             }
         };
         model.score(&tokens, Precision::Exact, None, Some(&mut sum)).unwrap();
-        let uniform = (spec.vocab_size as f32).ln();
-        let mean = loss / (tokens.len() - 1) as f32;
+        let uniform = (spec.vocab_size as f64).ln();
+        let mean = loss / (tokens.len() - 1) as f64;
         assert!(mean < 0.7 * uniform, "{mean} nats per token, {uniform} without learning");
     }
 }

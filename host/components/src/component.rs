@@ -74,7 +74,6 @@ impl Component {
             return Err(ComponentError::TooLarge { component: label.to_owned(), found: bytes.len(), limit });
         }
         let digest = Digest::of(bytes);
-        complexity::check(label, bytes)?;
         let (compiled, cached) = compile(host, label, bytes, digest)?;
         let compile_time = started.elapsed();
 
@@ -206,6 +205,7 @@ fn compile(
     if let Some(compiled) = artefacts.and_then(|artefacts| artefacts.load(engine, digest)) {
         return Ok((compiled, true));
     }
+    complexity::check(label, bytes)?;
     let compiled = wasmtime::component::Component::from_binary(engine, bytes).map_err(|error| {
         ComponentError::NotAComponent { component: label.to_owned(), reason: error.root_cause().to_string() }
     })?;

@@ -15,7 +15,7 @@ mod ranking;
 mod selection;
 mod target;
 
-use espalier_components::Unit;
+use espalier_components::{AblatedUnit, Unit};
 use espalier_model::ModelSpec;
 use espalier_state::Digest;
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,12 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Every unit that goes, whole layers without what is in them.
+    #[must_use]
+    pub fn removed_units(&self) -> Vec<AblatedUnit> {
+        self.layers.iter().flat_map(LayerPlan::removed_units).collect()
     }
 }
 

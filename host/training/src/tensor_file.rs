@@ -1,12 +1,12 @@
 //! Named f32 tensors in one safetensors file that is either whole or not there.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use espalier_kernels::Bytes;
-use espalier_model::safetensors::{Dtype, parse};
-use serde_json::{Map, Value, json};
+use espalier_model::safetensors::{Dtype, Planned, ShardWriter, parse};
+use serde_json::Value;
 
 use crate::error::TrainingError;
 
@@ -27,29 +27,18 @@ pub(crate) fn write(
     tensors: &[NamedTensor],
 ) -> Result<(), TrainingError> {
     let partial = partial_path(path);
-    let failed = |source| TrainingError::File { action: "write", path: partial.clone(), source };
-    let mut header = Map::new();
-    header.insert("__metadata__".into(), json!({ "format": "pt", (metadata.0): metadata.1 }));
-    let mut offset = 0_usize;
-    for tensor in tensors {
-        let end = offset + tensor.values.len() * size_of::<f32>();
-        let entry = json!({ "dtype": Dtype::F32, "shape": tensor.shape, "data_offsets": [offset, end] });
-        header.insert(tensor.name.clone(), entry);
-        offset = end;
-    }
-    let mut header = Value::Object(header).to_string();
-    // Data begin at a multiple of 8, for readers that map the file and cast.
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(failed)?);
-    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
-    file.write_all(header.as_bytes()).map_err(failed)?;
+    let planned: Vec<Planned> = tensors
+        .iter()
+        .map(|tensor| Planned { name: tensor.name.clone(), dtype: Dtype::F32, shape: tensor.shape.clone() })
+        .collect();
+    let mut file = ShardWriter::create(&partial, Some(metadata), &planned)?;
     for tensor in tensors {
         for value in &tensor.values {
-            file.write_all(&value.to_le_bytes()).map_err(failed)?;
+            file.write(&value.to_le_bytes())?;
         }
     }
-    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    publish(&file, &partial, path)
+    file.finish()?;
+    publish(&partial, path)
 }
 
 /// Writes a text file that is either whole or not there.
@@ -61,7 +50,8 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), TrainingError> {
     let failed = |source| TrainingError::File { action: "write", path: partial.clone(), source };
     let mut file = File::create(&partial).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    publish(&file, &partial, path)
+    file.sync_all().map_err(TrainingError::file("flush", &partial))?;
+    publish(&partial, path)
 }
 
 /// Removes a file, and what an interrupted writer left of it.
@@ -85,9 +75,8 @@ fn partial_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.partial"))
 }
 
-/// Puts a finished file in its place, where it stays whatever happens next.
-fn publish(file: &File, partial: &Path, path: &Path) -> Result<(), TrainingError> {
-    file.sync_all().map_err(TrainingError::file("flush", partial))?;
+/// Puts a file that the disk has in its place, where it stays whatever happens next.
+fn publish(partial: &Path, path: &Path) -> Result<(), TrainingError> {
     fs::rename(partial, path).map_err(TrainingError::file("put in place", path))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let opened = File::open(directory).and_then(|directory| directory.sync_all());

@@ -122,7 +122,7 @@ fn write_weights(
         let (shard, rest) = left.split_at(length);
         left = rest;
         let entries = || shard.iter().flat_map(|fusion| &fusion.written);
-        let mut writer = ShardWriter::create(&directory.join(&file), entries())?;
+        let mut writer = ShardWriter::create(&directory.join(&file), None, entries())?;
         for fusion in shard {
             // A second tensor, the scales of MXFP4, follows when all of the first is written.
             let mut second = Vec::new();

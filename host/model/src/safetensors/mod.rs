@@ -6,4 +6,4 @@ mod header;
 mod write;
 
 pub use self::header::{Dtype, Entry, Header, parse};
-pub(crate) use self::write::{Planned, ShardWriter};
+pub use self::write::{Planned, ShardWriter};

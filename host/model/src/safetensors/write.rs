@@ -10,10 +10,13 @@ use super::header::Dtype;
 use crate::error::ModelError;
 
 /// What a tensor will be.
-pub(crate) struct Planned {
-    pub(crate) name: String,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// The type of its values.
+    pub dtype: Dtype,
+    /// Its sides, slowest first.
+    pub shape: Vec<usize>,
 }
 
 impl Planned {
@@ -25,20 +28,26 @@ impl Planned {
 }
 
 /// One file being written. Tensors must come in the order of the plan.
-pub(crate) struct ShardWriter {
+pub struct ShardWriter {
     path: PathBuf,
     file: BufWriter<File>,
 }
 
 impl ShardWriter {
-    /// Creates `path` and writes the header for `tensors`.
-    pub(crate) fn create<'a>(
+    /// Creates `path` and writes the header for `tensors`, with a key and a text of metadata where some are given.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create<'a>(
         path: &Path,
+        metadata: Option<(&str, &str)>,
         tensors: impl IntoIterator<Item = &'a Planned>,
     ) -> Result<Self, ModelError> {
         let mut header = Map::new();
         // transformers refuses a file that doesn't say which framework's layout it has.
-        header.insert("__metadata__".into(), json!({ "format": "pt" }));
+        let mut facts = Map::from_iter([("format".to_owned(), json!("pt"))]);
+        facts.extend(metadata.map(|(key, text)| (key.to_owned(), json!(text))));
+        header.insert("__metadata__".into(), facts.into());
         let mut offset = 0_u64;
         for tensor in tensors {
             let end = offset + tensor.bytes();
@@ -57,12 +66,19 @@ impl ShardWriter {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
+    /// Appends bytes of the tensors.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
         self.file.write_all(bytes).map_err(|source| ModelError::io("write", &self.path, source))
     }
 
     /// Hands everything to the disk.
-    pub(crate) fn finish(self) -> Result<(), ModelError> {
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn finish(self) -> Result<(), ModelError> {
         let failed = |source| ModelError::io("write", &self.path, source);
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)

@@ -1,5 +1,6 @@
 //! What goes from one layer.
 
+use espalier_components::{AblatedUnit, Unit};
 use espalier_model::{ExpertsSpec, LayerSpec};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,27 @@ impl LayerPlan {
             && self.ffn_channels.as_ref().is_none_or(whole)
             && self.experts.as_ref().is_none_or(whole)
             && self.expert_channels.iter().all(|entry| whole(&entry.channels))
+    }
+
+    /// Every unit that goes; of a layer that goes as a whole, the layer.
+    pub(super) fn removed_units(&self) -> Vec<AblatedUnit> {
+        let layer = self.layer;
+        if self.removed {
+            return vec![AblatedUnit { layer, unit: Unit::Layer, index: 0 }];
+        }
+        let mut units = Vec::new();
+        let mut add = |unit, selection: Option<&Selection>, first: usize| {
+            let indices = selection.into_iter().flat_map(|selection| &selection.removed);
+            units.extend(indices.map(|index| AblatedUnit { layer, unit, index: first + index }));
+        };
+        add(Unit::KvGroup, Some(&self.kv_groups), 0);
+        add(Unit::Head, Some(&self.heads), 0);
+        add(Unit::FfnChannel, self.ffn_channels.as_ref(), 0);
+        add(Unit::Expert, self.experts.as_ref(), 0);
+        for of in &self.expert_channels {
+            add(Unit::ExpertChannel, Some(&of.channels), of.expert * of.channels.count);
+        }
+        units
     }
 
     /// Indices of the query heads that stay, ascending: those of the groups that stay, but for the removed ones.

@@ -31,25 +31,6 @@ fn loss(checkpoint: &Checkpoint, without: &[AblatedUnit]) -> f64 {
     ModelAblation::new(Arc::new(model), windows()).loss(without).unwrap()
 }
 
-/// Everything that a plan removes.
-fn removed(plan: &Plan) -> Vec<AblatedUnit> {
-    let mut units = Vec::new();
-    for layer in &plan.layers {
-        let mut add = |unit: Unit, indices: &[usize]| {
-            units.extend(indices.iter().map(|index| AblatedUnit { layer: layer.layer, unit, index: *index }));
-        };
-        if layer.removed {
-            add(Unit::Layer, &[0]);
-            continue;
-        }
-        add(Unit::KvGroup, &layer.kv_groups.removed);
-        add(Unit::Head, &layer.heads.removed);
-        add(Unit::FfnChannel, layer.ffn_channels.as_ref().map_or(&[], |channels| &channels.removed));
-        add(Unit::Expert, layer.experts.as_ref().map_or(&[], |experts| &experts.removed));
-    }
-    units
-}
-
 fn loses_what_the_pruned_model_loses<const N: usize>(shape: &SynthShape, counts: [(Unit, usize); N]) {
     let directory = Directory::new();
     let original = synth(shape, &directory.join("original"));
@@ -62,7 +43,7 @@ fn loses_what_the_pruned_model_loses<const N: usize>(shape: &SynthShape, counts:
     let plan = plan(&scores(original.spec(), 6), original.spec(), &asked).unwrap();
     surgery(&plan, &original, &directory.join("pruned"), &mut Unwatched).unwrap();
     let pruned = Checkpoint::open(&directory.join("pruned")).unwrap();
-    let (found, expected) = (loss(&original, &removed(&plan)), loss(&pruned, &[]));
+    let (found, expected) = (loss(&original, &plan.removed_units()), loss(&pruned, &[]));
     assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
     assert!((loss(&original, &[]) - expected).abs() > 1e-3, "the units did something");
 }

@@ -2,8 +2,8 @@
 //! without single units.
 //!
 //! Nothing is written: the units that a policy's plan removes are taken out of the forward pass. The loss is measured on text
-//! that the policies did not see. Agreement is Spearman's rank correlation inside a layer, over units that are evenly spread, averaged
-//! over layers; for whole layers it is over the layers.
+//! that the policies did not see. Agreement is Spearman's rank correlation inside a layer, over units that are evenly
+//! spread, averaged over layers; for whole layers it is over the layers.
 
 mod spearman;
 
@@ -59,9 +59,12 @@ pub(crate) struct Args {
     /// Units of each of those layers, evenly spread.
     #[arg(long, default_value_t = 24)]
     sampled_units: usize,
-    /// Seed of the windows that are drawn; policies that draw are measured with this and the two next.
+    /// Seed of the windows that are drawn, and of policies that draw.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How often each policy is measured, each time with the next seed and so other calibration windows.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    seeds: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -104,6 +107,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let text = draw(std::slice::from_ref(&args.text), args.text_windows, args.seed).context("--text")?;
     let ablation = ModelAblation::new(Arc::clone(&model), text.windows);
+    ensure!(
+        ablation.takes_out(args.unit),
+        "--unit is {}, expected a unit that this model can be run without on this device",
+        args.unit
+    );
     let whole = loss(&ablation, &[])?;
     let bench = Bench { args, checkpoint: Arc::clone(&checkpoint), model, ablation, whole };
     let singles = bench.single_units()?;
@@ -116,12 +124,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             perplexity_growth: 0.0,
             agreement: None,
         };
-        let is_drawn = policy.probes(&[args.unit])?.is_empty() && policy.identity().name == "random";
         let mut agreements = Vec::new();
-        for seed in args.seed..=args.seed + if is_drawn { 2 } else { 0 } {
+        for seed in args.seed..args.seed.saturating_add(args.seeds.max(1)) {
             let calibration = draw(&args.calibration, args.windows, seed)?;
             let scores = bench.scores(&policy, &calibration)?;
-            row.losses.push(loss(&bench.ablation, &removed(&bench.plan(&scores)?))?);
+            row.losses.push(loss(&bench.ablation, &bench.plan(&scores)?.removed_units())?);
             agreements.extend(agreement(&scores, args.unit, &singles));
         }
         let mean = row.losses.iter().sum::<f64>() / row.losses.len() as f64;
@@ -203,24 +210,6 @@ fn loss(ablation: &ModelAblation, without: &[AblatedUnit]) -> Result<f64> {
     ablation.loss(without).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Everything that a plan removes of units that can be taken out.
-fn removed(plan: &Plan) -> Vec<AblatedUnit> {
-    let mut units = Vec::new();
-    for layer in &plan.layers {
-        let mut add = |unit: Unit, indices: &[usize]| {
-            units.extend(indices.iter().map(|index| AblatedUnit { layer: layer.layer, unit, index: *index }));
-        };
-        if layer.removed {
-            add(Unit::Layer, &[0]);
-        }
-        add(Unit::KvGroup, &layer.kv_groups.removed);
-        add(Unit::Head, &layer.heads.removed);
-        add(Unit::FfnChannel, layer.ffn_channels.as_ref().map_or(&[], |channels| &channels.removed));
-        add(Unit::Expert, layer.experts.as_ref().map_or(&[], |experts| &experts.removed));
-    }
-    units
-}
-
 /// So many of `0..count`, evenly spread.
 fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let wanted = wanted.min(count);
@@ -238,12 +227,18 @@ fn print(args: &Args, bench: &Bench<'_>, rows: &[Row]) -> Result<()> {
     }
     let (share, unit, whole) = (args.remove * 100.0, args.unit, bench.whole.exp());
     writeln!(out, "{share:.0} % of the units \"{unit}\" gone; perplexity before {whole:.3}\n")?;
-    writeln!(out, "| policy | perplexity | more | Spearman |\n| --- | ---: | ---: | ---: |")?;
+    writeln!(
+        out,
+        "| policy | perplexity | more | by seed | Spearman |\n| --- | ---: | ---: | ---: | ---: |"
+    )?;
     for row in rows {
         let perplexity = whole * (1.0 + row.perplexity_growth);
         let agreement = row.agreement.map_or_else(|| "-".to_owned(), |found| format!("{found:.2}"));
         let more = row.perplexity_growth * 100.0;
-        writeln!(out, "| {} | {perplexity:.3} | {more:+.1} % | {agreement} |", row.policy)?;
+        let percent = |loss: &f64| format!("{:+.1}", (loss - bench.whole).exp_m1() * 100.0);
+        let by_seed: Vec<String> = row.losses.iter().map(percent).collect();
+        let by_seed = by_seed.join(" ");
+        writeln!(out, "| {} | {perplexity:.3} | {more:+.1} % | {by_seed} | {agreement} |", row.policy)?;
     }
     Ok(())
 }
