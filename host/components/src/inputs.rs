@@ -118,6 +118,11 @@ impl Probe {
         }
     }
 
+    /// Whether it comes from a backward pass.
+    pub const fn is_gradient(self) -> bool {
+        matches!(self, Self::HeadOutputGradient | Self::FfnActivationGradient)
+    }
+
     /// Whether a layer of this shape has it.
     pub const fn exists_in(self, layer: &LayerFacts) -> bool {
         match self {

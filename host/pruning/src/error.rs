@@ -6,6 +6,7 @@ use espalier_components::{ComponentError, Unit};
 use espalier_kernels::KernelError;
 use espalier_model::ModelError;
 use espalier_state::StateError;
+use espalier_training::TrainingError;
 
 /// An error of the pruning crate. Each message is one sentence that names the thing, what was found and what was
 /// expected.
@@ -33,8 +34,11 @@ pub enum PruningError {
         /// The probe.
         probe: &'static str,
         /// Why not.
-        reason: &'static str,
+        reason: String,
     },
+    /// An observer of gradients, and no network that has them.
+    #[error("gradients were asked for; expected the weights with gradients beside the model, found none")]
+    NoGradients,
     /// No unit kind was named.
     #[error("no unit to prune was named; expected at least one of {}", names(&Unit::ALL))]
     NoUnits,
@@ -268,6 +272,9 @@ pub enum PruningError {
     /// The model crate refused.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The weights with gradients failed.
+    #[error(transparent)]
+    Training(#[from] TrainingError),
     /// A weight format could not be decoded or encoded.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -11,6 +11,7 @@ mod ablation;
 mod calibration;
 mod disk;
 mod error;
+mod gradients;
 mod jobs;
 mod plan;
 mod policy;

@@ -11,6 +11,7 @@ use espalier_model::{Checkpoint, Model, ModelSpec};
 use crate::ablation::{LossWork, ModelAblation};
 use crate::calibration::Calibration;
 use crate::error::PruningError;
+use crate::gradients::{check_memory, network};
 use crate::progress::{Phase, Progress, step};
 use crate::scores::Scores;
 use crate::traces::{TraceObserver, calibrate};
@@ -45,7 +46,11 @@ pub fn score_units(
     let job = policy.begin(inputs, units)?;
     let mut observer = PolicyObserver { job, probes: policy.probes(units)? };
     if !observer.probes.is_empty() {
-        calibrate(model, calibration, &mut observer, progress)?;
+        let network = match observer.probes.iter().any(|probe| probe.is_gradient()) {
+            true => Some(network(checkpoint)?),
+            false => None,
+        };
+        calibrate(model, network.as_ref(), calibration, &mut observer, progress)?;
     }
     match work {
         None => ask(&mut observer.job, spec, units, progress),
@@ -71,23 +76,27 @@ pub(crate) fn score_without_text(
 /// Refuses what cannot be recorded before anything is computed.
 ///
 /// # Errors
-/// A unit that the policy does not score, a gradient, or a probe that no layer of the model has.
+/// A unit that the policy does not score, a probe that no layer of the model has, or gradients of a model that does not
+/// fit in memory as f32.
 pub(crate) fn check_probes(
     policy: &ScoringPolicy,
     units: &[Unit],
     spec: &ModelSpec,
 ) -> Result<(), PruningError> {
     let facts = model_facts(spec);
-    for probe in policy.probes(units)? {
-        let reason = match probe {
-            Probe::HeadOutputGradient | Probe::FfnActivationGradient => {
-                "it needs a backward pass, which this host does not have"
-            }
-            _ if facts.layers.iter().any(|layer| probe.exists_in(layer)) => continue,
-            _ => "no layer of this model has it",
-        };
+    let refuse = |probe: Probe, reason: String| {
         let policy = policy.identity().to_string();
-        return Err(PruningError::ProbeUnavailable { policy, probe: probe.name(), reason });
+        Err(PruningError::ProbeUnavailable { policy, probe: probe.name(), reason })
+    };
+    for probe in policy.probes(units)? {
+        if !facts.layers.iter().any(|layer| probe.exists_in(layer)) {
+            return refuse(probe, "no layer of this model has it".to_owned());
+        }
+        if probe.is_gradient()
+            && let Err(reason) = check_memory(spec)
+        {
+            return refuse(probe, reason);
+        }
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! The forward pass hands over its values chunk by chunk. They are gathered until a layer has seen the whole window, so
 //! that an observer's statistics do not depend on the chunk length, then handed on and freed. Observers see the layers
-//! of a window in order and each layer once.
+//! of a window in order and each layer once. Gradients come from a backward pass over the same window, before the forward
+//! pass that shows the activations.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use espalier_components::{LayerFacts, ModelFacts, Probe, Trace};
 use espalier_evaluation::model_facts;
 use espalier_kernels::{Precision, Tensor};
 use espalier_model::{Model, ModelError, ProbeSink};
+use espalier_training::{Network, WindowGradients};
 
 use crate::calibration::Calibration;
 use crate::error::PruningError;
@@ -27,12 +29,14 @@ pub trait TraceObserver {
     fn observe(&mut self, layer: usize, traces: &[Trace]) -> Result<(), PruningError>;
 }
 
-/// Runs every window through the model, in full precision, and shows the traces to `observer`.
+/// Runs every window through the model, in full precision, and shows the traces to `observer`. `network` is the same
+/// weights with gradients; an observer of gradients needs it.
 ///
 /// # Errors
-/// The observer's, the model's, or [`PruningError::Cancelled`] after a window.
+/// The observer's, the model's, gradients without a network, or [`PruningError::Cancelled`] after a window.
 pub fn calibrate(
     model: &Model,
+    network: Option<&Network>,
     calibration: &Calibration,
     observer: &mut dyn TraceObserver,
     progress: &mut dyn Progress,
@@ -42,7 +46,13 @@ pub fn calibrate(
     step(progress, Phase::Calibrate, 0, total)?;
     for (index, window) in calibration.windows.iter().enumerate() {
         let mut collector = TraceCollector::new(observer, &facts, window.len());
-        model.score(window, Precision::Exact, Some(&mut collector), None)?;
+        if collector.needs_gradients() {
+            let network = network.ok_or(PruningError::NoGradients)?;
+            collector.gather_gradients(network.window_gradients(window)?)?;
+        }
+        if collector.needs_activations() {
+            model.score(window, Precision::Exact, Some(&mut collector), None)?;
+        }
         collector.finish()?;
         step(progress, Phase::Calibrate, index + 1, total)?;
     }
@@ -74,6 +84,27 @@ impl<'a> TraceCollector<'a> {
         };
         let gathered = facts.layers.iter().map(of_layer).collect();
         Self { observer, window_tokens, gathered, failure: None }
+    }
+
+    fn needs_gradients(&self) -> bool {
+        self.gathered.iter().flatten().any(|(probe, _)| probe.is_gradient())
+    }
+
+    fn needs_activations(&self) -> bool {
+        self.gathered.iter().flatten().any(|(probe, _)| !probe.is_gradient())
+    }
+
+    fn gather_gradients(&mut self, gradients: WindowGradients) -> Result<(), PruningError> {
+        for (layer, of_layer) in gradients.layers.into_iter().enumerate() {
+            let head_output = (Probe::HeadOutputGradient, Some(of_layer.head_output));
+            for (probe, values) in [head_output, (Probe::FfnActivationGradient, of_layer.ffn_activation)] {
+                let Some(values) = values else { continue };
+                if let [tokens, width] = *values.shape() {
+                    self.gather(layer, probe, tokens, width, values.values())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn finish(self) -> Result<(), PruningError> {

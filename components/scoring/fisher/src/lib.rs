@@ -10,7 +10,7 @@
 //! ```
 //!
 //! For factors of heads and channels this is the mask score of Kwon et al. (arXiv 2204.09656). The score of a key/value
-//! group is the sum over its heads. The gradients need a backward pass: a host without one refuses this policy by name.
+//! group is the sum over its heads.
 
 use espalier_scoring_policy::{Description, Guest, GuestJob, Job, ModelShape, Traces, Unit, identity};
 

@@ -11,7 +11,7 @@
 //! This is the head importance of Michel, Levy and Neubig ("Are Sixteen Heads Really Better than One?", arXiv 1905.10650),
 //! and for channels the first-order term of Molchanov et al. (arXiv 1906.10771). Units of different layers are not
 //! compared, so the published normalisation by layer changes nothing and is left out. The score of a key/value group is
-//! the sum over its heads. The gradients need a backward pass: a host without one refuses this policy by name.
+//! the sum over its heads.
 
 use espalier_scoring_policy::{Description, Guest, GuestJob, Job, ModelShape, Traces, Unit, identity};
 

@@ -127,7 +127,7 @@ fn an_observer_sees_every_layer_of_every_window_whole() {
     let calibration = draw(&checkpoint, &files, request).unwrap();
     let model = Model::load(&checkpoint, Cpu::new(1).unwrap()).unwrap();
     let mut recorder = Recorder::default();
-    calibrate(&model, &calibration, &mut recorder, &mut Unwatched).unwrap();
+    calibrate(&model, None, &calibration, &mut recorder, &mut Unwatched).unwrap();
     let layers: Vec<usize> = recorder.seen.iter().map(|(layer, _)| *layer).collect();
     assert_eq!(layers, [0, 1, 2, 0, 1, 2]);
     let expected = vec![(Probe::HeadOutput, vec![700, 8 * 16]), (Probe::FfnActivation, vec![700, 96])];
@@ -142,7 +142,7 @@ fn an_observers_failure_ends_the_pass() {
         draw(&checkpoint, &files, CalibrationRequest { windows: 2, window_tokens: 64, seed: 0 }).unwrap();
     let model = Model::load(&checkpoint, Cpu::new(1).unwrap()).unwrap();
     let mut recorder = Recorder { fail_at: Some(1), ..Recorder::default() };
-    let error = calibrate(&model, &calibration, &mut recorder, &mut Unwatched).unwrap_err();
+    let error = calibrate(&model, None, &calibration, &mut recorder, &mut Unwatched).unwrap_err();
     assert!(matches!(error, PruningError::NoUnits));
     assert_eq!(recorder.seen.len(), 1);
 }
@@ -159,7 +159,7 @@ fn a_pass_can_be_cancelled_between_windows() {
         steps.push((phase, done, total));
         done < 2
     };
-    let error = calibrate(&model, &calibration, &mut Recorder::default(), &mut progress).unwrap_err();
+    let error = calibrate(&model, None, &calibration, &mut Recorder::default(), &mut progress).unwrap_err();
     assert!(matches!(error, PruningError::Cancelled));
     assert_eq!(steps, [(Phase::Calibrate, 0, 3), (Phase::Calibrate, 1, 3), (Phase::Calibrate, 2, 3)]);
 }
