@@ -27,7 +27,8 @@ mod tensor;
 pub use bytes::Bytes;
 pub use cache_format::CacheFormat;
 pub use cpu::{
-    Activations, AttentionShape, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics, SequenceSpan,
+    Activations, AttentionShape, Covariance, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics,
+    SequenceSpan,
 };
 pub use cuda::{
     Cuda, CudaActivation, CudaAttention, CudaBuffer, CudaExperts, CudaGraph, CudaInput, CudaKeyValueStore,

@@ -87,7 +87,8 @@ impl espalier_components::Ablation for ModelAblation {
     }
 }
 
-fn ablation(spec: &ModelSpec, without: &[AblatedUnit]) -> Result<Ablation, ModelError> {
+/// The forward pass's form of a list of units.
+pub(crate) fn ablation(spec: &ModelSpec, without: &[AblatedUnit]) -> Result<Ablation, ModelError> {
     let mut ablation = Ablation::new(spec);
     for &AblatedUnit { layer, unit, index } in without {
         match unit {

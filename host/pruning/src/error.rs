@@ -36,6 +36,12 @@ pub enum PruningError {
         /// Why not.
         reason: String,
     },
+    /// The ridge of a closed-form recovery is not a positive number.
+    #[error("ridge is {found}; expected a number above 0, such as 0.01")]
+    Ridge {
+        /// The value as given.
+        found: f64,
+    },
     /// An observer of gradients, and no network that has them.
     #[error("gradients were asked for; expected the weights with gradients beside the model, found none")]
     NoGradients,

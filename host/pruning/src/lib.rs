@@ -5,7 +5,8 @@
 //! applies a plan to a checkpoint and writes a new one. [`prune()`] is the whole way, [`Jobs`] runs it in the background.
 //!
 //! Plans are pure functions of scores, specification and request; the same inputs give the same bytes. Whatever is
-//! interrupted leaves nothing that looks finished. Recovery by training is the business of the training room.
+//! interrupted leaves nothing that looks finished. [`refit()`] recovers in closed form; recovery by training is the business
+//! of the training room.
 
 mod ablation;
 mod calibration;
@@ -17,6 +18,7 @@ mod plan;
 mod policy;
 mod progress;
 mod prune;
+mod refit;
 mod scores;
 mod size;
 mod storage;
@@ -36,10 +38,11 @@ pub use plan::{
 };
 pub use policy::score_units;
 pub use progress::{Phase, Progress, Unwatched};
-pub use prune::{ModelSource, PruneRequest, derive_plan, prune};
+pub use prune::{ModelSource, PruneRequest, derive_plan, prune, refit_plan};
+pub use refit::{Refit, RefitRecord, RefitRequest, refit};
 pub use scores::Scores;
 pub use size::Size;
 pub use storage::{NumberFormat, Storage, StorageType};
-pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery};
+pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery, surgery_with};
 pub use traces::{TraceObserver, calibrate};
 pub use unit::{check_supported, unit_count};

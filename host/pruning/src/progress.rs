@@ -17,6 +17,8 @@ pub enum Phase {
     Ablate,
     /// Choosing the units that go.
     Plan,
+    /// Fitting the projections behind what goes; counted in layers.
+    Refit,
     /// Writing the smaller checkpoint; counted in tensors.
     Surgery,
     /// Running metric components; counted in scored tokens or metrics.
@@ -33,6 +35,7 @@ impl Phase {
             Self::Score => "score",
             Self::Ablate => "ablate",
             Self::Plan => "plan",
+            Self::Refit => "refit",
             Self::Surgery => "surgery",
             Self::Evaluate => "evaluate",
         }

@@ -12,8 +12,9 @@ use crate::error::PruningError;
 use crate::plan::{Constraints, Plan, PlanRequest, PolicyReference, Target, plan, units};
 use crate::policy::{check_probes, score_units, score_without_text};
 use crate::progress::{Phase, Progress, step};
+use crate::refit::{Refit, RefitRequest, refit};
 use crate::storage::StorageType;
-use crate::surgery::surgery;
+use crate::surgery::surgery_with;
 
 /// What a pruning is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct PruneRequest {
     pub calibration_files: Vec<PathBuf>,
     /// How much of them; the seed is the policy's too.
     pub calibration: CalibrationRequest,
+    /// Whether and how the projections behind what goes are fitted anew, on the same text.
+    pub refit: Option<RefitRequest>,
 }
 
 /// Where the model comes from, should the policy want to see it at work.
@@ -39,6 +42,15 @@ pub enum ModelSource<'a> {
     Loaded(&'a Arc<Model>),
     /// To be loaded there.
     Load(Device),
+}
+
+impl ModelSource<'_> {
+    fn open(&self, checkpoint: &Checkpoint) -> Result<Arc<Model>, PruningError> {
+        match self {
+            Self::Loaded(model) => Ok(Arc::clone(model)),
+            Self::Load(device) => Ok(Arc::new(Model::load(checkpoint, device.clone())?)),
+        }
+    }
 }
 
 /// Measures the model with the policy and makes a plan; nothing is written.
@@ -67,16 +79,9 @@ pub fn derive_plan(
         let tokenizer = checkpoint.tokenizer()?;
         let calibration =
             Calibration::draw(&request.calibration_files, &tokenizer, spec, &request.calibration)?;
-        let loaded;
-        let model = match model {
-            ModelSource::Loaded(model) => *model,
-            ModelSource::Load(device) => {
-                loaded = Arc::new(Model::load(checkpoint, device.clone())?);
-                &loaded
-            }
-        };
+        let model = model.open(checkpoint)?;
         step(progress, Phase::Load, 1, 1)?;
-        (score_units(checkpoint, model, policy, &units, &calibration, progress)?, Some(calibration.record))
+        (score_units(checkpoint, &model, policy, &units, &calibration, progress)?, Some(calibration.record))
     };
     step(progress, Phase::Plan, 0, 1)?;
     let identity = policy.identity();
@@ -100,10 +105,10 @@ pub fn derive_plan(
     Ok(plan)
 }
 
-/// Plans and cuts: writes the smaller model to the new directory `output` and returns the plan.
+/// Plans, fits if asked to, and cuts: writes the smaller model to the new directory `output` and returns the plan.
 ///
 /// # Errors
-/// See [`derive_plan`] and [`surgery`]. The output does not exist then.
+/// See [`derive_plan`], [`refit_plan`] and [`surgery_with`]. The output does not exist then.
 pub fn prune(
     checkpoint: &Arc<Checkpoint>,
     model: &ModelSource<'_>,
@@ -115,7 +120,37 @@ pub fn prune(
     if output.symlink_metadata().is_ok() {
         return Err(PruningError::OutputExists { path: output.to_owned() });
     }
+    if let Some(refit) = &request.refit {
+        refit.check()?;
+    }
     let plan = derive_plan(checkpoint, model, policy, request, progress)?;
-    surgery(&plan, checkpoint, output, progress)?;
+    let refit = match request.refit {
+        Some(how) => {
+            let (files, calibration) = (&request.calibration_files, &request.calibration);
+            Some(refit_plan(checkpoint, model, &plan, files, calibration, how, progress)?)
+        }
+        None => None,
+    };
+    surgery_with(&plan, checkpoint, refit.as_ref(), output, progress)?;
     Ok(plan)
+}
+
+/// Fits what `plan` leaves on windows of `files`, or of the built-in text where there are none.
+///
+/// # Errors
+/// See [`Calibration::draw`] and [`refit`].
+pub fn refit_plan(
+    checkpoint: &Arc<Checkpoint>,
+    model: &ModelSource<'_>,
+    plan: &Plan,
+    files: &[PathBuf],
+    request: &CalibrationRequest,
+    how: RefitRequest,
+    progress: &mut dyn Progress,
+) -> Result<Refit, PruningError> {
+    how.check()?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let spec = checkpoint.spec();
+    let calibration = Calibration::draw(files, &tokenizer, spec, request)?;
+    refit(checkpoint, &*model.open(checkpoint)?, plan, &calibration, how, progress)
 }

@@ -23,7 +23,7 @@ use espalier_model::{
     Checkpoint, ModelError, ModelSpec, Shapes, TensorBytes, TensorPlan, write_hugging_face_in_parts,
 };
 
-use self::copy::copy;
+use self::copy::{copy, encode};
 use self::cut::Cut;
 pub use self::provenance::{PROVENANCE_FILE, Provenance, Source};
 use self::requantization::Requantization;
@@ -33,6 +33,7 @@ use crate::disk::check_free_space;
 use crate::error::PruningError;
 use crate::plan::{Layout, Plan};
 use crate::progress::{Phase, Progress, step};
+use crate::refit::Refit;
 
 /// Room beyond the weights for the header, the tokenizer and the configuration.
 const OTHER_FILES_BYTES: u64 = 32 << 20;
@@ -55,6 +56,20 @@ pub struct Surgery {
 pub fn surgery(
     plan: &Plan,
     checkpoint: &Checkpoint,
+    output: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Surgery, PruningError> {
+    surgery_with(plan, checkpoint, None, output, progress)
+}
+
+/// The same, with the tensors of `refit` in the place of what surgery would leave of them.
+///
+/// # Errors
+/// See [`surgery`]; also tensors that were fitted for another plan.
+pub fn surgery_with(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    refit: Option<&Refit>,
     output: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Surgery, PruningError> {
@@ -81,8 +96,15 @@ pub fn surgery(
     step(progress, Phase::Surgery, done, total)?;
     let mut produce = |tensor: &TensorPlan, part: Range<usize>| -> Result<TensorBytes, ModelError> {
         let is_last = Some(&part.end) == tensor.shape.first();
-        let cut = Cut::of(&tensor.name, plan, &kept_layers, spec);
-        let result = copy(&cut, checkpoint, tensor, part, &mut requantization).and_then(|bytes| {
+        let fitted = refit.and_then(|refit| refit.tensors.get(&tensor.name));
+        let result = match fitted {
+            Some(values) => encode(values, tensor, part),
+            None => {
+                let cut = Cut::of(&tensor.name, plan, &kept_layers, spec);
+                copy(&cut, checkpoint, tensor, part, &mut requantization)
+            }
+        };
+        let result = result.and_then(|bytes| {
             done += usize::from(is_last);
             step(progress, Phase::Surgery, done, total).map(|()| bytes)
         });
@@ -107,7 +129,8 @@ pub fn surgery(
     }
     written?;
     let requantized = requantization.result();
-    Provenance::new(plan, checkpoint, requantized).write(&model)?;
+    let record = refit.map(|refit| refit.record.clone());
+    Provenance::new(plan, checkpoint, requantized, record).write(&model)?;
     staging.publish(output)?;
     Ok(Surgery { spec: pruned, requantized })
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use espalier_model::Checkpoint;
 use espalier_pruning::{
-    CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan, Progress, PruneRequest,
-    StorageType, Surgery, Target, Unit, derive_plan, surgery,
+    CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan, Progress, PruneRequest, Refit,
+    RefitRequest, StorageType, Surgery, Target, Unit, derive_plan, refit_plan, surgery_with,
 };
 
 use crate::component_file;
@@ -55,6 +55,12 @@ pub(crate) struct Args {
     /// Makes the draw of calibration windows repeatable, and a policy that draws at random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Fit the projections behind the heads, groups and channels that go anew on the calibration text, by least squares.
+    #[arg(long, conflicts_with = "plan_only")]
+    refit: bool,
+    /// How strongly --refit holds weights where they were, relative to the mean square of what they multiply.
+    #[arg(long, value_name = "SHARE", default_value_t = RefitRequest::default().ridge, requires = "refit")]
+    ridge: f64,
     /// The channels kept are a multiple of this.
     #[arg(long, value_name = "N", default_value_t = Constraints::default().ffn_channel_multiple)]
     ffn_channel_multiple: usize,
@@ -77,6 +83,12 @@ pub(crate) struct Args {
     /// Threads of the kernels; 0 takes every core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+}
+
+impl Args {
+    fn calibration_request(&self) -> CalibrationRequest {
+        CalibrationRequest { windows: self.windows, window_tokens: self.window_tokens, seed: self.seed }
+    }
 }
 
 /// `--dtype`.
@@ -122,7 +134,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut out = stdout().lock();
     match &args.out {
         Some(directory) => {
-            let done = surgery(&plan, &checkpoint, directory, &mut progress)?;
+            let fitted = match args.refit {
+                true => Some(fit(args, &checkpoint, &plan, &mut progress)?),
+                false => None,
+            };
+            let done = surgery_with(&plan, &checkpoint, fitted.as_ref(), directory, &mut progress)?;
             bar.clear();
             write!(out, "{}", summary(&plan, &checkpoint, &done))?;
             writeln!(out, "written to {}", directory.display())?;
@@ -162,14 +178,18 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
         },
         storage: args.dtype,
         calibration_files: args.calibration.clone(),
-        calibration: CalibrationRequest {
-            windows: args.windows,
-            window_tokens: args.window_tokens,
-            seed: args.seed,
-        },
+        calibration: args.calibration_request(),
+        refit: None,
     };
     let model = ModelSource::Load(args.device.open(args.threads)?);
     Ok(derive_plan(checkpoint, &model, &policy, &request, progress)?)
+}
+
+/// Fits what the plan leaves.
+fn fit(args: &Args, checkpoint: &Arc<Checkpoint>, plan: &Plan, progress: &mut dyn Progress) -> Result<Refit> {
+    let model = ModelSource::Load(args.device.open(args.threads)?);
+    let (calibration, how) = (args.calibration_request(), RefitRequest { ridge: args.ridge });
+    Ok(refit_plan(checkpoint, &model, plan, &args.calibration, &calibration, how, progress)?)
 }
 
 /// What was done, in a few lines.

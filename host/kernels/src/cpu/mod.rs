@@ -5,6 +5,7 @@ mod activations;
 mod amx;
 mod attention;
 mod buffer;
+mod covariance;
 mod decode;
 mod elementwise;
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +17,7 @@ mod matmul;
 mod packed;
 mod quantized;
 mod reader;
+mod refit;
 mod roof;
 mod scatter;
 mod softmax;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 
 pub use activations::{Activations, Precision};
 pub use attention::{AttentionShape, SequenceSpan};
+pub use covariance::Covariance;
 pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;
 pub use matmul::Product;

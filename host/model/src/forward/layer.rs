@@ -36,8 +36,8 @@ impl Pass<'_> {
             &mut [(&layer.query, &mut *queries), (&layer.key, &mut *keys), (&layer.value, &mut *values)],
             &input,
         )?;
-        cpu.rope(queries, layer.spec.heads, head_dim, &self.cosines, &self.sines);
-        cpu.rope(keys, layer.spec.kv_heads, head_dim, &self.cosines, &self.sines);
+        cpu.rope(queries, layer.spec.heads, head_dim, self.cosines, self.sines);
+        cpu.rope(keys, layer.spec.kv_heads, head_dim, self.cosines, self.sines);
         let shape = AttentionShape {
             heads: layer.spec.heads,
             kv_heads: layer.spec.kv_heads,

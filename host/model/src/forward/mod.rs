@@ -12,6 +12,7 @@ mod layer;
 pub(crate) mod rope;
 mod routing;
 mod score;
+mod steps;
 
 use espalier_kernels::{Precision, SequenceSpan};
 
@@ -20,6 +21,7 @@ pub(crate) use attention_statistics::AttentionStatistics;
 pub use batch::{ForwardBatch, LogitRows};
 pub use routing::{ExpertRows, Routing};
 pub use score::LogitSink;
+pub use steps::LayerSteps;
 
 use crate::cuda::KeyValueCache;
 use crate::error::ModelError;
@@ -50,8 +52,8 @@ struct Pass<'a> {
     precision: Precision,
     /// What the pass does without.
     ablation: Option<&'a Ablation>,
-    cosines: Vec<f32>,
-    sines: Vec<f32>,
+    cosines: &'a [f32],
+    sines: &'a [f32],
 }
 
 impl Model {
@@ -115,7 +117,7 @@ impl Model {
                 return Err(ModelError::argument("the key-value cache's device", "another", expected));
             }
         };
-        let (cosines, sines) = self.rotary.angles(batch.positions());
+        let (cosines, sines) = &self.rotary.angles(batch.positions());
         let (tokens, spans, decoding) = (batch.tokens.len(), batch.spans, batch.decoding);
         let pass = Pass { model: self, tokens, spans, decoding, precision, ablation, cosines, sines };
         let mut hidden = self.embed(batch.tokens)?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::calibration::CalibrationRequest;
 use crate::plan::{Constraints, Count, Target};
+use crate::refit::RefitRequest;
 use crate::storage::StorageType;
 use espalier_components::Unit;
 
@@ -68,6 +69,9 @@ pub struct PruneJob {
     /// The number format of the new checkpoint.
     #[serde(default)]
     pub dtype: StorageType,
+    /// Fit the projections behind what goes anew, on the calibration text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit: Option<RefitRequest>,
     /// The new checkpoint's directory; must not exist yet.
     pub out: PathBuf,
     /// Serve the result as this variant of the model.

@@ -53,6 +53,39 @@ pub(super) fn copy(
     Ok(writer.out.into())
 }
 
+/// Values from elsewhere as the indices `part` of the first side of `target`.
+pub(super) fn encode(
+    values: &[f32],
+    target: &TensorPlan,
+    part: Range<usize>,
+) -> Result<TensorBytes, PruningError> {
+    let row: usize = target.shape.iter().skip(1).product();
+    let expected = target.shape.iter().product::<usize>();
+    if values.len() != expected {
+        return Err(PruningError::TensorShape {
+            name: target.name.clone(),
+            found: vec![values.len()],
+            expected: format!("the {expected} values of the shape {:?}", target.shape),
+        });
+    }
+    let values = values.get(part.start * row..part.end * row).unwrap_or_default();
+    check_range(&target.name, target.format, values)?;
+    let mut bytes = Vec::new();
+    quantize(target.format, values, &mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// A finite value must not become infinite by the change of format.
+fn check_range(name: &str, format: WeightFormat, values: &[f32]) -> Result<(), PruningError> {
+    let overflow = |value: &&f32| value.is_finite() && value.abs() > LARGEST_F16;
+    match values.iter().find(overflow) {
+        Some(&value) if format == WeightFormat::F16 => {
+            Err(PruningError::Overflow { name: name.to_owned(), value })
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Writer<'a> {
     source: &'a StoredTensor,
     format: WeightFormat,
@@ -111,7 +144,7 @@ impl Writer<'_> {
             for range in columns {
                 kept.extend_from_slice(values.get(range.clone()).unwrap_or_default());
             }
-            self.check_range(&kept)?;
+            check_range(&self.source.name, self.format, &kept)?;
             let start = self.out.len();
             quantize(self.format, &kept, &mut self.out)?;
             if self.format.block_values() > 1 {
@@ -120,16 +153,5 @@ impl Writer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A finite value must not become infinite by the change of format.
-    fn check_range(&self, values: &[f32]) -> Result<(), PruningError> {
-        let overflow = |value: &&f32| value.is_finite() && value.abs() > LARGEST_F16;
-        match values.iter().find(overflow) {
-            Some(&value) if self.format == WeightFormat::F16 => {
-                Err(PruningError::Overflow { name: self.source.name.clone(), value })
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::requantization::Requantized;
 use crate::error::PruningError;
 use crate::plan::{Plan, reviewable_json};
+use crate::refit::RefitRecord;
 
 /// The name of the provenance file in a model directory.
 pub const PROVENANCE_FILE: &str = "espalier.json";
@@ -22,6 +23,9 @@ pub struct Provenance {
     /// What was quantised a second time, if anything was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requantized: Option<Requantized>,
+    /// What was fitted anew, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit: Option<RefitRecord>,
     /// What was done to it.
     pub plan: Plan,
 }
@@ -38,7 +42,12 @@ pub struct Source {
 }
 
 impl Provenance {
-    pub(super) fn new(plan: &Plan, checkpoint: &Checkpoint, requantized: Option<Requantized>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        checkpoint: &Checkpoint,
+        requantized: Option<Requantized>,
+        refit: Option<RefitRecord>,
+    ) -> Self {
         let path = checkpoint.path();
         Self {
             generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -48,6 +57,7 @@ impl Provenance {
                 tensor_bytes: checkpoint.tensors().map(|tensor| tensor.byte_len() as u64).sum(),
             },
             requantized,
+            refit,
             plan: plan.clone(),
         }
     }

@@ -70,6 +70,7 @@ fn asked(unit: Unit, keep: usize) -> PruneRequest {
         storage: StorageType::default(),
         calibration_files: Vec::new(),
         calibration: CalibrationRequest { windows: 2, window_tokens: 48, seed: 3 },
+        refit: None,
     }
 }
 

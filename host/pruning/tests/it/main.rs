@@ -20,6 +20,7 @@ mod models;
 mod plan_document;
 mod planning;
 mod policies;
+mod refitting;
 mod room;
 mod specs;
 mod surgery;

@@ -60,6 +60,9 @@ fn check_prune(application: &Application, job: &PruneJob) -> Result<(), ApiError
     for path in &job.calibration {
         check_file("calibration", path)?;
     }
+    if let Some(refit) = &job.refit {
+        refit.check().map_err(|_| ApiError::field("refit.ridge", refit.ridge, "a number above 0"))?;
+    }
     if job.out.symlink_metadata().is_ok() {
         return Err(ApiError::field("out", job.out.display().to_string(), "a path that does not exist yet"));
     }

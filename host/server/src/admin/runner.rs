@@ -52,6 +52,7 @@ impl Runner {
             storage: job.dtype,
             calibration_files: job.calibration.clone(),
             calibration: job.calibration_request(),
+            refit: job.refit,
         };
         let checkpoint = Arc::new(Checkpoint::open(generation.path())?);
         let model = ModelSource::Loaded(generation.model());

@@ -87,6 +87,12 @@ pub(super) fn schemas() -> Value {
                 "windows": count, "window_tokens": count, "seed": count,
                 "constraints": {"type": "object"},
                 "dtype": {"enum": ["source", "bf16", "f16", "f32"], "default": "source"}, "out": text,
+                "refit": {
+                    "type": "object",
+                    "description": "Fit the projections behind what goes anew, on the calibration text.",
+                    "properties": {"ridge": {"type": "number", "exclusiveMinimum": 0, "default": 0.01}},
+                    "additionalProperties": false,
+                },
                 "load_as": {"type": "string", "description": "Load the result as this variant of the model."},
             },
             "required": ["kind", "model", "policy", "units", "keep", "calibration", "out"],
