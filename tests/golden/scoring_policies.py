@@ -131,6 +131,7 @@ class Model:
         if self.experts:
             policies |= {
                 "reap": (reap, ["expert"]),
+                "expert-contribution": (expert_contribution, ["expert"]),
                 "expert-frequency": (expert_frequency, ["expert"]),
                 "expert-voting": (expert_voting, ["expert"]),
                 "magnitude": (magnitude, attention + ["expert", "expert-channel"]),
@@ -260,6 +261,11 @@ def reap(model, layer, unit):
     norms = np.concatenate(model.traces(layer, "expert-output-norm"))
     routed = (gates > 0).sum(axis=0)
     return np.where(routed > 0, (gates * norms).sum(axis=0) / np.maximum(routed, 1), 0.0)
+
+
+def expert_contribution(model, layer, unit):
+    gates = np.concatenate(model.traces(layer, "router-weights"))
+    return (gates * np.concatenate(model.traces(layer, "expert-output-norm"))).mean(axis=0)
 
 
 def expert_frequency(model, layer, unit):

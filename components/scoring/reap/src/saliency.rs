@@ -35,6 +35,12 @@ impl ExpertSaliency {
         Ok(products.iter().zip(&routed).map(mean).collect())
     }
 
+    /// The mean over all tokens.
+    #[allow(dead_code, reason = "some of the policies that share this file rank by it")]
+    pub fn contributions(&self, layer: u32) -> Result<Vec<f64>, String> {
+        Ok(self.products.of(layer)?.mean())
+    }
+
     /// How many experts of the layer got no token.
     pub fn unseen(&self, layer: u32) -> Result<usize, String> {
         Ok(self.routed.of(layer)?.values.iter().filter(|routed| **routed == 0.0).count())

@@ -12,7 +12,7 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 36] = [
+const GUESTS: [(&str, &str); 37] = [
     ("activation-norm", "activation_norm.rs"),
     ("activation-sparsity", "scoring_formulas.rs"),
     ("agreement", "agreement.rs"),
@@ -22,6 +22,7 @@ const GUESTS: [(&str, &str); 36] = [
     ("chrf", "answer_metrics.rs"),
     ("cost-latency-target", "routers.rs"),
     ("exact-match", "answer_metrics.rs"),
+    ("expert-contribution", "scoring_formulas.rs"),
     ("expert-frequency", "scoring_formulas.rs"),
     ("expert-voting", "scoring_formulas.rs"),
     ("fallback-chain", "routers.rs"),

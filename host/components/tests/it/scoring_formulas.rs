@@ -15,11 +15,12 @@ use serde::Deserialize;
 use crate::guests::{facts, host, policy};
 
 /// The guests that see traces or weights.
-const POLICIES: [&str; 13] = [
+const POLICIES: [&str; 14] = [
     "activation-norm",
     "activation-sparsity",
     "attention-entropy",
     "block-influence",
+    "expert-contribution",
     "expert-frequency",
     "expert-voting",
     "fisher",
