@@ -73,6 +73,12 @@ impl<'a> LayerSteps<'a> {
         &self.sequences.model.cpu
     }
 
+    /// Values in a hidden state.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.sequences.model.spec.hidden_size
+    }
+
     /// The hidden states `[tokens, hidden_size]` that enter the first layer.
     ///
     /// # Errors

@@ -105,6 +105,12 @@ fn a_fitted_mixture_is_nearer_to_the_whole_one() {
 }
 
 #[test]
+fn a_mixture_without_experts_is_nearer_with_the_mean_of_what_went() {
+    let (cut, fitted) = distances(&gpt_oss::shape(), [(Unit::Expert, 5)]);
+    assert!(fitted < 0.97 * cut, "{fitted} with the mean, {cut} without");
+}
+
+#[test]
 fn what_was_fitted_is_on_record_and_repeatable() {
     let directory = Directory::new();
     let original = synth(&llama_shape(), &directory.join("original"));

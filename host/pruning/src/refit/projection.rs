@@ -1,0 +1,98 @@
+//! One projection and how it is fitted to what is left of its inputs.
+
+use std::collections::BTreeMap;
+
+use espalier_kernels::{Covariance, Cpu, Matrix, Precision};
+use espalier_model::Checkpoint;
+
+use crate::error::PruningError;
+
+/// `W x + b` as one matrix `[outputs, inputs]`, a bias being the weights of one more input that is always 1.
+pub(super) struct Projection {
+    weights: Vec<f32>,
+    inputs: usize,
+    has_bias: bool,
+}
+
+impl Projection {
+    pub(super) fn read(checkpoint: &Checkpoint, layer: usize, part: &str) -> Result<Self, PruningError> {
+        let stored = checkpoint.tensor(&format!("model.layers.{layer}.{part}.weight"))?;
+        let (_, columns) = stored.rows_and_columns();
+        let weights = stored.to_f32()?;
+        let Ok(bias) = checkpoint.tensor(&format!("model.layers.{layer}.{part}.bias")) else {
+            return Ok(Self { weights, inputs: columns, has_bias: false });
+        };
+        let rows = weights.chunks_exact(columns.max(1)).zip(bias.to_f32()?);
+        let weights = rows.flat_map(|(row, bias)| row.iter().copied().chain([bias])).collect();
+        Ok(Self { weights, inputs: columns + 1, has_bias: true })
+    }
+
+    /// Fits the weights of the inputs `kept` on what went in, `[tokens, inputs]` for each window, and adds to `hidden` what
+    /// that changes. Nothing happens, and the answer is no, where all inputs stay.
+    pub(super) fn fit(
+        &mut self,
+        cpu: &Cpu,
+        kept: &[usize],
+        inputs: &mut [Vec<f32>],
+        hidden: &mut [Vec<f32>],
+        ridge: f64,
+    ) -> Result<bool, PruningError> {
+        let mut kept = kept.to_vec();
+        if self.has_bias {
+            kept.push(self.inputs - 1);
+        }
+        if kept.len() == self.inputs {
+            return Ok(false);
+        }
+        let mut covariance = Covariance::new(self.inputs);
+        for rows in inputs.iter_mut() {
+            if self.has_bias {
+                *rows = with_constant(rows, self.inputs - 1);
+            }
+            covariance.add(cpu, rows)?;
+        }
+        let fitted = cpu.refit(&covariance, &kept, &self.weights, ridge)?;
+        let changes = self.changes(&kept, &fitted)?;
+        for (rows, hidden) in inputs.iter().zip(hidden) {
+            let mut change = vec![0.0; hidden.len()];
+            cpu.matmul(&changes, &cpu.activations(rows, self.inputs, Precision::Exact)?, &mut change)?;
+            cpu.add(hidden, &change);
+        }
+        self.inputs = kept.len();
+        self.weights = fitted;
+        Ok(true)
+    }
+
+    /// How the weights of the inputs that stay differ from before; zeros for those that go.
+    fn changes(&self, kept: &[usize], fitted: &[f32]) -> Result<Matrix, PruningError> {
+        let mut changes = vec![0.0; self.weights.len()];
+        let old = self.weights.chunks_exact(self.inputs);
+        let rows = changes.chunks_exact_mut(self.inputs).zip(old).zip(fitted.chunks_exact(kept.len()));
+        for ((changes, old), fitted) in rows {
+            for (&index, fitted) in kept.iter().zip(fitted) {
+                if let (Some(change), Some(old)) = (changes.get_mut(index), old.get(index)) {
+                    *change = fitted - old;
+                }
+            }
+        }
+        Ok(Matrix::from_f32(self.weights.len() / self.inputs, self.inputs, &changes)?)
+    }
+
+    /// Keeps the tensors under the name that they have in the smaller model.
+    pub(super) fn store(self, layer: usize, part: &str, tensors: &mut BTreeMap<String, Vec<f32>>) {
+        let mut weights = self.weights;
+        if self.has_bias {
+            let rows = weights.chunks_exact(self.inputs);
+            let bias = rows.clone().filter_map(<[f32]>::last).copied().collect();
+            tensors.insert(format!("model.layers.{layer}.{part}.bias"), bias);
+            weights =
+                rows.flat_map(|row| row.split_last().map_or(&[][..], |(_, row)| row)).copied().collect();
+        }
+        tensors.insert(format!("model.layers.{layer}.{part}.weight"), weights);
+    }
+}
+
+/// Rows with a 1 behind each.
+fn with_constant(rows: &[f32], width: usize) -> Vec<f32> {
+    rows.chunks_exact(width.max(1)).flat_map(|row| row.iter().copied().chain([1.0])).collect()
+}
