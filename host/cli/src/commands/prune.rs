@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// How strongly --refit holds weights where they were, relative to the mean square of what they multiply.
     #[arg(long, value_name = "SHARE", default_value_t = RefitRequest::default().ridge, requires = "refit")]
     ridge: f64,
+    /// With --refit, let the biases of the experts that stay make up for the mean of those that go.
+    #[arg(long, requires = "refit")]
+    expert_mean: bool,
     /// The channels kept are a multiple of this.
     #[arg(long, value_name = "N", default_value_t = Constraints::default().ffn_channel_multiple)]
     ffn_channel_multiple: usize,
@@ -188,7 +191,8 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
 /// Fits what the plan leaves.
 fn fit(args: &Args, checkpoint: &Arc<Checkpoint>, plan: &Plan, progress: &mut dyn Progress) -> Result<Refit> {
     let model = ModelSource::Load(args.device.open(args.threads)?);
-    let (calibration, how) = (args.calibration_request(), RefitRequest { ridge: args.ridge });
+    let (calibration, how) =
+        (args.calibration_request(), RefitRequest { ridge: args.ridge, expert_mean: args.expert_mean });
     Ok(refit_plan(checkpoint, &model, plan, &args.calibration, &calibration, how, progress)?)
 }
 

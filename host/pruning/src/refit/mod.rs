@@ -6,8 +6,8 @@
 //! what the already smaller and fitted layers before it give, so that later layers make up for what earlier ones lost.
 //! With the constant as one more input, the bias compensation of FLAP (An et al., arXiv 2312.11983) is part of the fit.
 //!
-//! Where experts go, their tokens pass through others. What that changes in the mean over all tokens is added to the biases
-//! of the experts that stay: a token's weights over its experts add up to 1, so each token gets it once.
+//! Where experts go, their tokens pass through others. What that changes in the mean over all tokens can be added to the
+//! biases of the experts that stay: a token's weights over its experts add up to 1, so each token gets it once.
 //!
 //! Memory holds the hidden states of the calibration text, the activations of one projection and its covariance. Removed
 //! layers leave nothing to fit; the layers after them are fitted to what is left.
@@ -32,12 +32,15 @@ use crate::progress::{Phase, Progress, step};
 pub struct RefitRequest {
     /// How strongly weights are held where they were, relative to the mean square of the inputs: above 0.
     pub ridge: f64,
+    /// Whether the biases of the experts that stay make up for the mean of what goes. Off unless asked for: on the built-in
+    /// model hidden states get nearer and the perplexity does not (`bench/reports/experts.md`).
+    pub expert_mean: bool,
 }
 
 impl Default for RefitRequest {
     /// A hundredth, as the damping of GPTQ and SparseGPT.
     fn default() -> Self {
-        Self { ridge: 0.01 }
+        Self { ridge: 0.01, expert_mean: false }
     }
 }
 
@@ -131,7 +134,8 @@ impl Fitting<'_> {
 
     /// Fits the down projection, or the mean of a mixture that loses experts.
     fn feed_forward(&mut self, entry: &LayerPlan, place: usize) -> Result<(), PruningError> {
-        if let Some(experts) = entry.experts.as_ref().filter(|experts| !experts.removed.is_empty()) {
+        let experts = entry.experts.as_ref().filter(|experts| !experts.removed.is_empty());
+        if let Some(experts) = experts.filter(|_| self.request.expert_mean) {
             return self.mean(entry.layer, place, &experts.kept());
         }
         let mut inputs = each(&mut self.hidden, |hidden| self.steps.feed_forward(entry.layer, hidden))?;

@@ -56,8 +56,8 @@ fn distances<const N: usize>(shape: &SynthShape, counts: [(Unit, usize); N]) -> 
     let original = synth(shape, &directory.join("original"));
     let (model, calibration) = opened(&original);
     let plan = planned(&original, counts);
-    let fitted =
-        refit(&original, &model, &plan, &calibration, RefitRequest::default(), &mut Unwatched).unwrap();
+    let how = RefitRequest { expert_mean: true, ..RefitRequest::default() };
+    let fitted = refit(&original, &model, &plan, &calibration, how, &mut Unwatched).unwrap();
     surgery(&plan, &original, &directory.join("cut"), &mut Unwatched).unwrap();
     surgery_with(&plan, &original, Some(&fitted), &directory.join("fitted"), &mut Unwatched).unwrap();
     let expected = hidden(&model, &calibration.windows);
@@ -148,7 +148,7 @@ fn what_cannot_be_fitted_is_refused() {
     let (model, calibration) = opened(&original);
     let plan = planned(&original, [(Unit::FfnChannel, 64)]);
     for ridge in [0.0, -1.0, f64::NAN] {
-        let asked = RefitRequest { ridge };
+        let asked = RefitRequest { ridge, ..RefitRequest::default() };
         let error = refit(&original, &model, &plan, &calibration, asked, &mut Unwatched).unwrap_err();
         assert!(matches!(error, PruningError::Ridge { .. }), "{error}");
     }

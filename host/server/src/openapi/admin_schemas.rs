@@ -90,7 +90,10 @@ pub(super) fn schemas() -> Value {
                 "refit": {
                     "type": "object",
                     "description": "Fit the projections behind what goes anew, on the calibration text.",
-                    "properties": {"ridge": {"type": "number", "exclusiveMinimum": 0, "default": 0.01}},
+                    "properties": {
+                        "ridge": {"type": "number", "exclusiveMinimum": 0, "default": 0.01},
+                        "expert_mean": {"type": "boolean", "default": false},
+                    },
                     "additionalProperties": false,
                 },
                 "load_as": {"type": "string", "description": "Load the result as this variant of the model."},
