@@ -1,6 +1,8 @@
 //! What components count and observe themselves, and that they cannot do more than that.
 
-use espalier_components::{ComponentError, GuestMetric, Host, Limit, Limits, RequestRouter, RouteRequest};
+use espalier_components::{
+    ComponentError, ComponentMetrics, GuestMetric, Host, Limit, Limits, RequestRouter, RouteRequest,
+};
 
 use crate::guests::{host, router, variant};
 
@@ -9,10 +11,10 @@ fn ask(router: &RequestRouter, behaviour: &str) -> Result<usize, ComponentError>
     router.route(&request, &[variant("original")]).map(|choice| choice.order[0])
 }
 
-fn metrics(host: &Host) -> (Vec<(String, GuestMetric)>, Vec<(&'static str, u64)>) {
+fn recorded(host: &Host) -> ComponentMetrics {
     let [found] = host.metrics_of_guests().try_into().unwrap();
     assert_eq!((found.component.as_str(), found.version.as_str()), ("fixture-hostile-router", "0.1.0"));
-    (found.metrics, found.refused)
+    found
 }
 
 #[test]
@@ -26,7 +28,7 @@ fn all_instances_of_a_component_add_to_its_metrics() {
     // What an instance counted before it died stays counted.
     ask(&one, "trap").unwrap_err();
     ask(&one, "measured").unwrap();
-    let (metrics, refused) = metrics(&host);
+    let ComponentMetrics { metrics, refused, .. } = recorded(&host);
     assert_eq!(metrics[1], ("requests".to_owned(), GuestMetric::Counter(4)));
     let GuestMetric::Histogram { buckets, sum, count } = &metrics[0].1 else { panic!("{metrics:?}") };
     assert_eq!((metrics[0].0.as_str(), *sum, *count), ("prompt_tokens", 28.0, 4));
@@ -43,7 +45,7 @@ fn a_flood_of_metrics_is_refused_and_counted() {
     for _ in 0..20 {
         ask(&router, "metric-flood").unwrap();
     }
-    let (metrics, refused) = metrics(&host);
+    let ComponentMetrics { metrics, refused, .. } = recorded(&host);
     assert_eq!(metrics.len(), limit);
     assert!(metrics.iter().any(|(name, metric)| name == "requests" && *metric == GuestMetric::Counter(1)));
     let too_many = 600 - u64::try_from(limit - 2).unwrap();
