@@ -60,6 +60,14 @@ COMPONENTS = {
         (func $route (param "request" u32) (result u32) (canon lift (core func $i "route")))
         (instance (export "espalier:policy/routing@0.1.0") (export "describe" (func $describe)) (export "route" (func $route))))""",
 }
+# What the host counts before it compiles: a few of each part.
+FUNCTIONS = "(type (func)) (import \"a\" \"f\" (func)) (func) (func (drop (i32.const 1))) (func (unreachable))"
+COMPONENTS |= {
+    "modules": "(component " + f"(core module {FUNCTIONS})" * 3 + ")",
+    "nested": "(component " * 4 + f"(core module {FUNCTIONS})" + ")" * 4,
+    "items": "(component " + "(type (list u8)) (type (tuple u8 u8))" * 8
+    + "".join(f'(import "a:b/i{n}" (instance))(export "a:b/e{n}" (instance {n}))' for n in range(4)) + ")",
+}
 MERGES = [("Ġ", "t"), ("e", "x"), ("Ġt", "ex")]
 
 

@@ -55,6 +55,18 @@ impl Admin {
         self.answer(request.call())
     }
 
+    /// GET of a file of at most `limit` bytes.
+    pub(crate) fn download(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
+        let request = self.authorized(self.agent.get(self.url(path)));
+        let mut response =
+            request.call().with_context(|| format!("the host at {} does not answer", self.base))?;
+        if !response.status().is_success() {
+            return self.answer(Ok(response)).map(|_| Vec::new());
+        }
+        let body = response.body_mut().with_config().limit(u64::try_from(limit)?).read_to_vec();
+        body.with_context(|| format!("the file from {} broke off", self.base))
+    }
+
     /// DELETE.
     pub(crate) fn delete(&self, path: &str) -> Result<Value> {
         let request = self.authorized(self.agent.delete(self.url(path)));

@@ -7,6 +7,7 @@ mod component_file;
 mod copy;
 mod device;
 mod device_choice;
+mod oci;
 mod process_environment;
 mod progress_bar;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use espalier_state::Digest;
 use crate::allowance::Allowance;
 use crate::bindings::{metric, routing, scoring};
 use crate::context::Context;
+use crate::guest_metrics::GuestMetrics;
 use crate::host::{Host, engine_error};
 use crate::identity::Identity;
 use crate::instance::Instance;
@@ -27,6 +28,7 @@ struct Inner {
     label: Arc<str>,
     limits: Arc<Limits>,
     allowance: Arc<Allowance>,
+    metrics: Arc<GuestMetrics>,
     prepared: Prepared,
     scored_units: Vec<ScoredUnit>,
     load_time: LoadTime,
@@ -104,6 +106,7 @@ impl Component {
                 digest,
                 bytes: bytes.len(),
                 label: identity.to_string().into(),
+                metrics: inner.metrics.of(&identity),
                 identity,
                 limits: Arc::clone(limits),
                 allowance,
@@ -163,8 +166,9 @@ impl Component {
         fill: impl FnOnce(&mut Context),
         instantiate: impl FnOnce(&mut wasmtime::Store<Context>) -> wasmtime::Result<Bindings>,
     ) -> Result<Instance<Bindings>, ComponentError> {
-        let Inner { label, limits, allowance, .. } = &*self.inner;
+        let Inner { label, limits, allowance, metrics, .. } = &*self.inner;
         let mut context = Context::new(Arc::clone(label), Arc::clone(limits), Arc::clone(allowance));
+        context.metrics = Some(Arc::clone(metrics));
         fill(&mut context);
         start(&self.inner.host, context, instantiate)
     }

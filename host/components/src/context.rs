@@ -13,6 +13,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use crate::account::Account;
 use crate::allowance::Allowance;
 use crate::error::Limit;
+use crate::guest_metrics::GuestMetrics;
 use crate::{Ablation, Limits, MetricInputs, ModelFacts, ModelWeights, TokenStream, Trace};
 
 /// What the bookkeeping of a tensor costs beside its values, counted so that empty tensors are not free.
@@ -49,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) account: Account,
     /// Shared by all instances of the component.
     pub(crate) allowance: Arc<Allowance>,
+    /// What it counts and observes; nothing before its name is known.
+    pub(crate) metrics: Option<Arc<GuestMetrics>>,
     table: ResourceTable,
     memory_bytes: usize,
     table_elements: usize,
@@ -70,6 +73,7 @@ impl Context {
             label,
             account: Account::new(),
             allowance,
+            metrics: None,
             table: ResourceTable::new(),
             memory_bytes: 0,
             table_elements: 0,

@@ -132,6 +132,40 @@ pub enum ComponentError {
         /// How many there are.
         limit: u32,
     },
+    /// Nobody vouches for the component, and the host has a list of those who may.
+    #[error("{component} is not signed, and this host takes only components that a trusted key has signed")]
+    Unsigned {
+        /// The file or `name@version`.
+        component: String,
+    },
+    /// Somebody vouches for the component whom the host does not know.
+    #[error("{component} is signed with the key {key}, expected one of this host's trusted keys")]
+    UnknownSigner {
+        /// The file or `name@version`.
+        component: String,
+        /// The signer's public key.
+        key: String,
+    },
+    /// The signature is of other bytes, or not by that key.
+    #[error("{component} does not fit its signature: the key {key} has not signed the digest {digest}")]
+    WrongSignature {
+        /// The file or `name@version`.
+        component: String,
+        /// The public key in the signature.
+        key: String,
+        /// The SHA-256 of the component's file.
+        digest: String,
+    },
+    /// A key or a signature that is none.
+    #[error("{place}: found {found}, expected {expected}")]
+    InvalidKey {
+        /// Where it was: a file and a line, or "the signature".
+        place: String,
+        /// What was found.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
     /// A name is not one of those that exist, or not well formed.
     #[error("\"{found}\" is not a {kind}: expected {expected}")]
     InvalidName {
@@ -257,6 +291,10 @@ impl ComponentError {
             Self::Unsupported { .. } => "unsupported",
             Self::Input { .. } => "input",
             Self::Busy { .. } => "busy",
+            Self::Unsigned { .. } => "unsigned",
+            Self::UnknownSigner { .. } => "unknown_signer",
+            Self::WrongSignature { .. } => "wrong_signature",
+            Self::InvalidKey { .. } => "invalid_key",
             Self::InvalidName { .. } => "invalid_name",
             Self::InvalidConfiguration { .. } => "invalid_configuration",
             Self::FileNotFound { .. } => "file_not_found",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use espalier_state::Digest;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -9,8 +10,9 @@ use crate::artefacts::Artefacts;
 use crate::component::Component;
 use crate::context::Context;
 use crate::contract::Contracts;
+use crate::guest_metrics::{ComponentMetrics, MetricsOfGuests};
 use crate::ticker::Ticker;
-use crate::{ComponentError, HostConfig, Limits, World, imports};
+use crate::{ComponentError, HostConfig, Limits, Signature, World, imports};
 
 /// The address space that every pooled linear memory reserves, so that no bounds checks are needed: all that 32 bits
 /// can address.
@@ -27,6 +29,7 @@ pub(crate) struct Inner {
     pub(crate) config: HostConfig,
     pub(crate) contracts: Contracts,
     pub(crate) artefacts: Option<Artefacts>,
+    pub(crate) metrics: MetricsOfGuests,
     linkers: Vec<(World, Linker<Context>, Arc<Limits>)>,
     _ticker: Ticker,
 }
@@ -50,21 +53,46 @@ impl Host {
         for world in World::ALL {
             let mut linker = Linker::new(&engine);
             imports::link(world, &mut linker).map_err(engine_error)?;
-            let limits = match world {
-                World::ScoringPolicy => &config.scoring,
-                World::RequestRouter => &config.router,
-                World::EvaluationMetric => &config.metric,
-            };
-            linkers.push((world, linker, Arc::new(limits.clone())));
+            linkers.push((world, linker, Arc::new(config.limits(world).clone())));
         }
         let ticker = Ticker::start(&engine, config.tick)?;
-        let contracts = Contracts::new();
-        Ok(Self { inner: Arc::new(Inner { engine, config, contracts, artefacts, linkers, _ticker: ticker }) })
+        let (contracts, metrics) = (Contracts::new(), MetricsOfGuests::default());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                config,
+                contracts,
+                artefacts,
+                metrics,
+                linkers,
+                _ticker: ticker,
+            }),
+        })
     }
 
     /// The configuration.
     pub fn config(&self) -> &HostConfig {
         &self.inner.config
+    }
+
+    /// What the loaded components have counted and observed themselves.
+    pub fn metrics_of_guests(&self) -> Vec<ComponentMetrics> {
+        self.inner.metrics.snapshot()
+    }
+
+    /// Fails unless the host takes components from whoever signed this one. Compiles nothing. A signature must be
+    /// genuine even where the host has no list of trusted keys.
+    pub fn admit(
+        &self,
+        label: &str,
+        digest: Digest,
+        signature: Option<&Signature>,
+    ) -> Result<(), ComponentError> {
+        match (&self.inner.config.trusted_keys, signature) {
+            (Some(keys), signature) => keys.check(label, digest, signature),
+            (None, Some(signature)) => signature.check(label, digest),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Compiles a component, checks it against its world (the one that it exports, or `expected`), instantiates it

@@ -26,11 +26,14 @@ mod context;
 mod contract;
 mod deployments;
 mod error;
+mod guest_metrics;
+mod hexadecimal;
 mod host;
 mod identity;
 mod imports;
 mod inputs;
 mod instance;
+mod interface_names;
 mod limits;
 mod lookup;
 mod metric;
@@ -39,7 +42,10 @@ mod route_choice;
 mod router;
 mod scoring;
 mod scoring_inputs;
+mod signature;
+mod signing_key;
 mod ticker;
+mod trusted_keys;
 mod world;
 
 pub use calls::{Call, CallObserver};
@@ -47,14 +53,16 @@ pub use component::{Component, LoadTime, ScoredUnit};
 pub use configuration::Configuration;
 pub use deployments::{
     Activation, CallShare, Canary, ComponentFolder, ComponentRecord, Deployed, Deployments, Place, Slot,
-    SlotStatus, Taken,
+    SlotStatus, Taken, Upload,
 };
 pub use error::{ComponentError, Limit};
+pub use guest_metrics::{ComponentMetrics, GuestMetric};
 pub use host::Host;
 pub use identity::Identity;
 pub use inputs::{
     LayerFacts, ModelFacts, Probe, RouteChoice, RouteRequest, Shadow, Trace, Unit, VariantStatus,
 };
+pub use interface_names::InterfaceNames;
 pub use limits::{HostConfig, Limits};
 pub use lookup::{DIRECTORY_VARIABLE, find_component, read_component};
 pub use metric::EvaluationMetric;
@@ -65,4 +73,7 @@ pub use metric_inputs::{
 pub use router::RequestRouter;
 pub use scoring::{ScoringJob, ScoringPolicy};
 pub use scoring_inputs::{AblatedUnit, Ablation, ModelWeights, Projection, ScoringInputs};
+pub use signature::Signature;
+pub use signing_key::{PublicKey, SigningKey};
+pub use trusted_keys::TrustedKeys;
 pub use world::World;

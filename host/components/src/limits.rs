@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
+use crate::{TrustedKeys, World};
+
 /// The limits of one component instance and of each call into it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// How long one call may compute in the guest. Time inside host calls is given back, and so is, on Linux, time in
     /// which the machine was busy with something else.
+    #[serde(rename = "guest_time_seconds", serialize_with = "seconds")]
     pub guest_time: Duration,
     /// How long one call may take in all. Checked whenever the guest runs or calls the host, so a host call that is
     /// under way is finished first.
+    #[serde(rename = "wall_time_seconds", serialize_with = "seconds")]
     pub wall_time: Duration,
     /// How many host calls one call may make.
     pub host_calls: u64,
@@ -43,6 +49,8 @@ pub struct Limits {
     pub log_lines_per_second: u32,
     /// The length of a log line or a note in characters; the rest is cut.
     pub log_line_length: usize,
+    /// How many metrics of its own a component may have; figures for further ones are counted as refused.
+    pub metrics: usize,
 }
 
 impl Limits {
@@ -68,6 +76,7 @@ impl Limits {
             // Half of the pool, so that one router that hangs leaves room for another.
             concurrent_calls: 32,
             log_line_length: 1_000,
+            metrics: 16,
         }
     }
 
@@ -94,6 +103,7 @@ impl Limits {
             log_lines_per_second: 100,
             concurrent_calls: 16,
             log_line_length: 4_000,
+            metrics: 16,
         }
     }
 
@@ -113,6 +123,10 @@ impl Limits {
     }
 }
 
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
 /// How a [`Host`](crate::Host) is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostConfig {
@@ -122,6 +136,8 @@ pub struct HostConfig {
     pub scoring: Limits,
     /// The limits of metrics.
     pub metric: Limits,
+    /// Whose components are deployed; anybody's without it.
+    pub trusted_keys: Option<TrustedKeys>,
     /// The largest component file, in bytes.
     pub component_bytes: usize,
     /// The stack of WebAssembly code, in bytes.
@@ -132,12 +148,24 @@ pub struct HostConfig {
     pub tick: Duration,
 }
 
+impl HostConfig {
+    /// The limits of components of a world.
+    pub const fn limits(&self, world: World) -> &Limits {
+        match world {
+            World::ScoringPolicy => &self.scoring,
+            World::RequestRouter => &self.router,
+            World::EvaluationMetric => &self.metric,
+        }
+    }
+}
+
 impl Default for HostConfig {
     fn default() -> Self {
         Self {
             router: Limits::router(),
             scoring: Limits::scoring(),
             metric: Limits::metric(),
+            trusted_keys: None,
             component_bytes: 32 << 20,
             stack_bytes: 512 << 10,
             pooled_instances: 64,

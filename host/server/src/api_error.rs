@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// The `Host` header names a machine that this listener does not answer for.
     ForbiddenHost,
+    /// Nobody whom this host trusts has signed the component.
+    UntrustedComponent,
     /// No such model or variant is loaded.
     ModelNotFound,
     /// No such path, component, revision or job.
@@ -58,6 +60,7 @@ impl ErrorKind {
         Self::ContextLengthExceeded,
         Self::Unauthorized,
         Self::ForbiddenHost,
+        Self::UntrustedComponent,
         Self::ModelNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -80,7 +83,7 @@ impl ErrorKind {
             | Self::UnsupportedParameter
             | Self::ContextLengthExceeded => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::ForbiddenHost => StatusCode::FORBIDDEN,
+            Self::ForbiddenHost | Self::UntrustedComponent => StatusCode::FORBIDDEN,
             Self::ModelNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -104,6 +107,7 @@ impl ErrorKind {
             Self::ContextLengthExceeded => "context_length_exceeded",
             Self::Unauthorized => "unauthorized",
             Self::ForbiddenHost => "forbidden_host",
+            Self::UntrustedComponent => "untrusted_component",
             Self::ModelNotFound => "model_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -123,7 +127,7 @@ impl ErrorKind {
     pub const fn error_type(self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
-            Self::ForbiddenHost => "permission_error",
+            Self::ForbiddenHost | Self::UntrustedComponent => "permission_error",
             Self::QueueFull => "rate_limit_error",
             Self::Unavailable => "service_unavailable_error",
             Self::Internal => "server_error",

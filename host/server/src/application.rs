@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use espalier_components::{CallObserver, Deployments};
+use espalier_components::{CallObserver, Deployments, HostConfig};
 use espalier_engine::{EngineConfig, EngineObserver, Generation, GenerationId, Registry, VariantSource};
 use espalier_kernels::Device;
 use espalier_pruning::Jobs;
@@ -46,13 +46,26 @@ impl Application {
         device: impl Into<Device>,
         config: EngineConfig,
     ) -> Result<Arc<Self>, ServerError> {
+        Self::open_with(state_dir, device, config, HostConfig::default())
+    }
+
+    /// Like [`Application::open`], with a configuration of the components' sandbox: limits, and whom to trust.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(
+        state_dir: &Path,
+        device: impl Into<Device>,
+        config: EngineConfig,
+        components: HostConfig,
+    ) -> Result<Arc<Self>, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
         let observed = Arc::clone(&metrics);
         let registry = Arc::new(Registry::new(device, config, move |id: &GenerationId| {
             Arc::new(observed.observer(&id.model, &id.variant, id.number)) as Arc<dyn EngineObserver>
         }));
         let state = State::open(state_dir)?;
-        let host = espalier_components::Host::with_state(espalier_components::HostConfig::default(), &state)?;
+        let host = espalier_components::Host::with_state(components, &state)?;
         let observer: Arc<dyn CallObserver> = Arc::clone(&metrics) as _;
         let deployments = Deployments::observed(host, state.clone(), observer)?;
         let variants = Arc::new(Variants::open(Arc::clone(&registry), state.clone())?);

@@ -49,10 +49,11 @@ pub(crate) async fn metrics(
                 loaded: application.registry(),
                 jobs: &jobs,
                 slots: &application.deployments().slots(),
+                guests: application.deployments().metrics_of_guests(),
             };
             let body = application
                 .metrics()
-                .render(names, &now)
+                .render(names, now)
                 .map_err(|error| ApiError::internal("the metrics could not be written", &error))?;
             Ok(text(PROMETHEUS, body))
         })

@@ -72,6 +72,7 @@ pub enum Operation {
     AdminListComponents,
     AdminDeployComponent,
     AdminInspectComponent,
+    AdminComponentFile,
     AdminRemoveComponent,
     AdminListSlots,
     AdminActivate,
@@ -194,6 +195,13 @@ pub const ROUTES: &[Route] = &[
         O::AdminInspectComponent,
         "adminInspectComponent",
         "One component, by digest, `name@version`, or name where there is one version.",
+    ),
+    route(
+        Get,
+        "/admin/v1/components/{component}/file",
+        O::AdminComponentFile,
+        "adminComponentFile",
+        "The file of a component, as it was deployed.",
     ),
     route(
         Delete,

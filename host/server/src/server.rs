@@ -165,6 +165,7 @@ fn endpoint(route: &Route) -> MethodRouter<Arc<Application>> {
         Operation::AdminListComponents => on(method, components::list),
         Operation::AdminDeployComponent => on(method, components::deploy),
         Operation::AdminInspectComponent => on(method, components::inspect),
+        Operation::AdminComponentFile => on(method, components::file),
         Operation::AdminRemoveComponent => on(method, components::remove),
         Operation::AdminListSlots => on(method, components::slots),
         Operation::AdminActivate => on(method, components::activate),

@@ -1,11 +1,17 @@
 //! `espalier component`: the components of a running host.
 
+mod distribution;
+mod signing;
+
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
-use espalier_components::{find_component, read_component};
+use espalier_components::{Signature, find_component, read_component};
 use serde_json::{Value, json};
 
 use crate::admin::{Admin, AdminArgs, cell, segment, table};
+use crate::oci::{Pulled, Reference};
 
 /// `espalier component …`.
 #[derive(ClapArgs, Debug)]
@@ -28,13 +34,23 @@ enum Action {
     /// Check, store and activate a component: a .wasm file or the name of a built-in one.
     Deploy {
         /// Path ending in .wasm, or a name.
-        component: String,
+        #[arg(required_unless_present = "from")]
+        component: Option<String>,
+        /// Take it from a registry: oci://REGISTRY/REPOSITORY:TAG or …@sha256:DIGEST.
+        #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["component", "signature"])]
+        from: Option<Reference>,
+        /// Speak plain HTTP to a registry that is not on this machine.
+        #[arg(long, requires = "from")]
+        plain_http: bool,
         /// Slot to activate it in: router, scoring/NAME or metric/NAME [default: its world's and name's].
         #[arg(long, value_name = "SLOT")]
         slot: Option<String>,
         /// Tell it this; may be given more than once.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<(String, String)>,
+        /// Who vouches for it [default: the file beside it, NAME.wasm.sig, if there is one].
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
         /// Only store it.
         #[arg(long, conflicts_with_all = ["expected_revision", "settings"])]
         no_activate: bool,
@@ -91,6 +107,27 @@ enum Action {
         #[arg(long, value_name = "N")]
         expected_revision: Option<u64>,
     },
+    /// Fetch a component from an OCI registry, with its signature. Credentials are those of Docker's configuration file.
+    Pull(distribution::PullArgs),
+    /// Store a component in an OCI registry, with its signature. Credentials are those of Docker's configuration file.
+    Push(distribution::PushArgs),
+    /// Make a pair of keys to sign components with: NAME.key, which stays yours, and NAME.pub, a line for the file of a
+    /// host's --component-keys.
+    Keygen {
+        /// Lower-case letters, digits and hyphens.
+        name: String,
+        /// The folder for the two files.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Sign a component: writes FILE.wasm.sig beside it, which `deploy` and a watched folder find there.
+    Sign {
+        /// The component's file.
+        component: PathBuf,
+        /// The private key that `keygen` wrote.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
     /// Remove a component that is neither active nor a canary anywhere.
     Remove {
         /// A digest, a name, or name@version.
@@ -106,9 +143,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Action::Inspect { component } => {
             admin.show(&admin.get(&format!("components/{}", segment(component)))?, details)
         }
-        Action::Deploy { component, slot, settings, no_activate, expected_revision } => {
-            let query = DeployQuery { slot: slot.as_deref(), settings, activate: !no_activate };
-            deploy(&admin, component, &query, *expected_revision)
+        Action::Deploy {
+            component,
+            from,
+            plain_http,
+            slot,
+            settings,
+            signature,
+            no_activate,
+            expected_revision,
+        } => {
+            let upload = match (from, component) {
+                (Some(reference), _) => Upload::pulled(reference, *plain_http)?,
+                (None, Some(component)) => Upload::read(component, signature.as_deref())?,
+                (None, None) => bail!("found no component, expected a path, a name or --from"),
+            };
+            let slot = slot.as_deref();
+            let query = DeployQuery { slot, settings, activate: !no_activate };
+            deploy(&admin, &upload, &query, *expected_revision)
         }
         Action::Activate { slot, component, settings, expected_revision } => {
             let configuration = configuration(settings)?;
@@ -135,6 +187,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 json!({"slot": slot, "to_revision": to_revision, "expected_revision": expected_revision});
             admin.show(&admin.post("slots/rollback", &body)?, activation)
         }
+        Action::Pull(args) => distribution::pull(args),
+        Action::Push(args) => distribution::push(&admin, args),
+        Action::Keygen { name, out } => signing::keygen(name, out),
+        Action::Sign { component, key } => signing::sign(component, key),
         Action::Remove { component } => {
             let removed = admin.delete(&format!("components/{}", segment(component)))?;
             admin.show(&removed, |removed| {
@@ -151,16 +207,38 @@ struct DeployQuery<'a> {
     activate: bool,
 }
 
+/// What is deployed.
+struct Upload {
+    label: String,
+    bytes: Vec<u8>,
+    signature: Option<Signature>,
+}
+
+impl Upload {
+    fn read(component: &str, signature: Option<&Path>) -> Result<Self> {
+        let path = find_component(component)?;
+        let bytes = read_component(&path)?;
+        let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let signature = match signature {
+            Some(signature) => Some(Signature::read(signature)?),
+            None => Signature::beside(&path)?,
+        };
+        Ok(Self { label, bytes, signature })
+    }
+
+    fn pulled(reference: &Reference, plain_http: bool) -> Result<Self> {
+        let Pulled { component, signature } = distribution::fetch(reference, plain_http)?;
+        Ok(Self { label: reference.to_string(), bytes: component, signature })
+    }
+}
+
 fn deploy(
     admin: &Admin,
-    component: &str,
+    upload: &Upload,
     wanted: &DeployQuery<'_>,
     expected_revision: Option<u64>,
 ) -> Result<()> {
-    let path = find_component(component)?;
-    let bytes = read_component(&path)?;
-    let label = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut query = format!("components?activate={}&label={}", wanted.activate, segment(&label));
+    let mut query = format!("components?activate={}&label={}", wanted.activate, segment(&upload.label));
     if let Some(slot) = wanted.slot {
         query.push_str(&format!("&slot={}", segment(slot)));
     }
@@ -168,10 +246,13 @@ fn deploy(
         let configuration = configuration(wanted.settings)?.to_string();
         query.push_str(&format!("&configuration={}", segment(&configuration)));
     }
+    if let Some(signature) = &upload.signature {
+        query.push_str(&format!("&signature={}", segment(&signature.to_string())));
+    }
     if let Some(revision) = expected_revision {
         query.push_str(&format!("&expected_revision={revision}"));
     }
-    admin.show(&admin.upload(&query, &bytes)?, |answer| {
+    admin.show(&admin.upload(&query, &upload.bytes)?, |answer| {
         let component = &answer["component"];
         let stored = if answer["created"] == true { "deployed" } else { "deployed already:" };
         let mut text = format!(
@@ -270,6 +351,12 @@ fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
 fn details(component: &Value) -> String {
     let keys = ["name", "version", "summary", "world", "digest", "size", "active_in"];
     let mut text: String = keys.iter().map(|key| format!("{key:<10} {}\n", cell(&component[*key]))).collect();
+    let signer = component["signer"].as_str().unwrap_or("a key that the host has no name for");
+    // `ed25519 KEY SIGNATURE`
+    match component["signature"].as_str().and_then(|signature| signature.split(' ').nth(1)) {
+        Some(key) => text.push_str(&format!("{:<10} {signer}, {key}\n", "signed by")),
+        None => text.push_str(&format!("{:<10} nobody\n", "signed by")),
+    }
     for place in component["places"].as_array().into_iter().flatten() {
         let role = if place["canary"] == true { "canary" } else { "active" };
         text.push_str(&format!(
@@ -278,6 +365,20 @@ fn details(component: &Value) -> String {
             cell(&place["weight"]),
             told(&place["configuration"])
         ));
+    }
+    text.push_str(&permissions(component));
+    text
+}
+
+/// What it may reach and use.
+fn permissions(component: &Value) -> String {
+    let grants = component["grants"]
+        .as_array()
+        .map_or_else(String::new, |grants| grants.iter().map(cell).collect::<Vec<_>>().join(", "));
+    let grants = if grants.is_empty() { "none: no files, no network, no clock" } else { &grants };
+    let mut text = format!("{:<10} {grants}\n", "grants");
+    for (limit, value) in component["limits"].as_object().into_iter().flatten() {
+        text.push_str(&format!("{:<10} {limit} {}\n", "limit", cell(value)));
     }
     text
 }

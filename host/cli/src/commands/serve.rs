@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
+use espalier_components::{HostConfig, TrustedKeys};
 use espalier_engine::{EngineConfig, VariantSource};
 use espalier_server::admin::models::DEFAULT_VARIANT;
 use espalier_server::model_address::ModelAddress;
@@ -68,6 +69,10 @@ struct Settings {
     /// Deploy and activate every component (.wasm) that is put into this folder or replaced there.
     #[arg(long, value_name = "DIR")]
     watch_components: Option<PathBuf>,
+    /// Take only components that one of the public keys in this file has signed: lines of NAME and KEY, as
+    /// `component keygen` writes them.
+    #[arg(long, value_name = "FILE")]
+    component_keys: Option<PathBuf>,
     /// Where models run: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
@@ -115,6 +120,7 @@ impl Settings {
             admin_token: self.admin_token.or(other.admin_token),
             state_dir: self.state_dir.or(other.state_dir),
             watch_components: self.watch_components.or(other.watch_components),
+            component_keys: self.component_keys.or(other.component_keys),
             device: self.device.or(other.device),
             threads: self.threads.or(other.threads),
             precision: self.precision.or(other.precision),
@@ -142,6 +148,11 @@ impl Settings {
             queue_limit: self.queue_limit.unwrap_or(default.queue_limit),
             precision: self.precision.map_or(default.precision, Into::into),
         }
+    }
+
+    fn components(&self) -> Result<HostConfig> {
+        let keys = self.component_keys.as_deref().map(TrustedKeys::read).transpose();
+        Ok(HostConfig { trusted_keys: keys.context("--component-keys")?, ..HostConfig::default() })
     }
 
     fn addresses(&self) -> Result<Addresses> {
@@ -226,9 +237,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let addresses = settings.addresses()?;
     let device = settings.device.unwrap_or_default().open(settings.threads.unwrap_or(0))?;
     tracing::info!(%device, "models run here");
+    let components = settings.components()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let application = Application::open(&settings.state_dir()?, device, settings.engine())?;
+        let application =
+            Application::open_with(&settings.state_dir()?, device, settings.engine(), components)?;
         if let Some(folder) = settings.watch_components.clone() {
             application.watch_components(folder).context("--watch-components")?;
         }

@@ -2,7 +2,8 @@
 //!
 //! Looking is cheap and done again and again: a file is taken up when it looks the same twice in a row, so that one that
 //! is still being written is left alone, and once for each state that it is found in. What a file cannot be used for is
-//! logged with its name and the reason, and leaves the slot as it is.
+//! logged with its name and the reason, and leaves the slot as it is. A signature that lies beside the file belongs to
+//! it: a file that was refused is looked at again when its signature comes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +12,8 @@ use std::time::SystemTime;
 
 use espalier_state::Digest;
 
-use super::{Activation, Deployments, Slot};
-use crate::{ComponentError, Configuration, read_component};
+use super::{Activation, Deployments, Slot, Upload};
+use crate::{ComponentError, Configuration, Signature, read_component};
 
 /// A folder that is being watched.
 pub struct ComponentFolder {
@@ -31,11 +32,11 @@ struct Watched {
     is_taken: bool,
 }
 
-/// What a look at a file sees without reading it.
+/// What a look at a file and at its signature sees without reading them: bytes and the time of the last change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileState {
-    bytes: u64,
-    modified: Option<SystemTime>,
+    component: (u64, Option<SystemTime>),
+    signature: Option<(u64, Option<SystemTime>)>,
 }
 
 /// What became of one file.
@@ -101,10 +102,17 @@ impl ComponentFolder {
     fn take_up(&self, path: &Path, is_new: bool) -> Result<Option<Activation>, ComponentError> {
         let bytes = read_component(path)?;
         let digest = Digest::of(&bytes).to_string();
-        if !is_new && self.deployments.inspect(&digest).is_ok() {
+        let label = path.file_name().unwrap_or_default().to_string_lossy();
+        let signature = Signature::beside(path)?;
+        let upload = Upload { label: &label, bytes: &bytes, signature: signature.as_ref() };
+        self.deployments.admit(&upload)?;
+        let deployed = self.deployments.inspect(&digest);
+        if deployed.as_ref().is_ok_and(|record| signature.is_some() && record.signature != signature) {
+            self.deployments.deploy_upload(&upload, None)?;
+        }
+        if !is_new && deployed.is_ok() {
             return Ok(None);
         }
-        let label = path.file_name().unwrap_or_default().to_string_lossy();
         let component = self.deployments.load(&label, &bytes, None)?;
         let slot = Slot::default_for(component.world(), &component.identity().name);
         let current = self.deployments.current(&slot).ok();
@@ -118,8 +126,8 @@ impl ComponentFolder {
         let configuration = current.as_ref().filter(|current| of_same_name(current));
         let configuration =
             configuration.map_or_else(Configuration::default, |current| current.configuration.clone());
-        self.deployments.try_out(&label, &bytes, Some(&slot), &configuration)?;
-        self.deployments.deploy(&label, &bytes, None)?;
+        self.deployments.try_out(&upload, Some(&slot), &configuration)?;
+        self.deployments.deploy_upload(&upload, None)?;
         self.deployments.configure(&slot, &digest, &configuration, None).map(Some)
     }
 
@@ -140,8 +148,13 @@ impl ComponentFolder {
         self.unreadable = None;
         let states = entries.flatten().map(|entry| entry.path()).filter_map(|path| {
             let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-            let metadata = fs::metadata(&path).ok().filter(|metadata| is_component && metadata.is_file())?;
-            Some((path, FileState { bytes: metadata.len(), modified: metadata.modified().ok() }))
+            let seen = |path: &Path| {
+                let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+                Some((metadata.len(), metadata.modified().ok()))
+            };
+            let component = is_component.then(|| seen(&path)).flatten()?;
+            let signature = seen(&Signature::path_of(&path));
+            Some((path, FileState { component, signature }))
         });
         Some(states.collect())
     }

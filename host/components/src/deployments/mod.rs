@@ -11,6 +11,7 @@ mod folder;
 mod records;
 mod share;
 mod slot;
+mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -25,11 +26,12 @@ pub use self::records::{ComponentRecord, Place};
 pub use self::share::CallShare;
 use self::share::Dealer;
 pub use self::slot::Slot;
+pub use self::upload::Upload;
 use crate::artefacts::Artefacts;
 use crate::calls::{CallObserver, CallReport};
 use crate::{
-    Component, ComponentError, Configuration, EvaluationMetric, Host, LoadTime, RequestRouter, ScoringPolicy,
-    World, find_component, read_component,
+    Component, ComponentError, ComponentMetrics, Configuration, EvaluationMetric, Host, Limits, LoadTime,
+    RequestRouter, ScoringPolicy, World, find_component, read_component,
 };
 
 /// The deployed components of one state directory. Clones share them.
@@ -146,18 +148,36 @@ impl Deployments {
         self.put_in_force(activation, running, canary);
     }
 
-    /// Compiles, checks, describes and stores a component. `label` names it in errors until it has named itself.
+    /// Deploys a component that nobody signed; see [`Deployments::deploy_upload`].
     pub fn deploy(
         &self,
         label: &str,
         bytes: &[u8],
         expected: Option<World>,
     ) -> Result<Deployed, ComponentError> {
+        self.deploy_upload(&Upload { label, bytes, signature: None }, expected)
+    }
+
+    /// Fails unless the host takes components from whoever signed this one. Compiles nothing.
+    pub fn admit(&self, upload: &Upload<'_>) -> Result<(), ComponentError> {
+        self.inner.host.admit(upload.label, Digest::of(upload.bytes), upload.signature)
+    }
+
+    /// Checks who signed a component, then compiles, checks, describes and stores it.
+    pub fn deploy_upload(
+        &self,
+        upload: &Upload<'_>,
+        expected: Option<World>,
+    ) -> Result<Deployed, ComponentError> {
+        self.admit(upload)?;
+        let Upload { label, bytes, signature } = *upload;
         let component = self.load(label, bytes, expected)?;
         let storing = self.inner.storing.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.state.blobs().put(bytes)?;
-        let created =
-            self.inner.state.write(|transaction| records::insert_component(transaction, &component))?;
+        let created = self
+            .inner
+            .state
+            .write(|transaction| records::insert_component(transaction, &component, signature))?;
         drop(storing);
         let record = self.inspect(&component.digest().to_string())?;
         if created {
@@ -202,15 +222,15 @@ impl Deployments {
         Ok(activation)
     }
 
-    /// Starts a component with a configuration as it would run in a slot, and changes nothing.
+    /// Checks who signed a component, then starts it with a configuration as it would run in a slot, and changes nothing.
     pub fn try_out(
         &self,
-        label: &str,
-        bytes: &[u8],
+        upload: &Upload<'_>,
         slot: Option<&Slot>,
         configuration: &Configuration,
     ) -> Result<(), ComponentError> {
-        let component = self.load(label, bytes, slot.map(Slot::world))?;
+        self.admit(upload)?;
+        let component = self.load(upload.label, upload.bytes, slot.map(Slot::world))?;
         let default = Slot::default_for(component.world(), &component.identity().name);
         self.start(slot.unwrap_or(&default), component, configuration).map(|_| ())
     }
@@ -254,13 +274,40 @@ impl Deployments {
 
     /// All deployed components.
     pub fn components(&self) -> Result<Vec<ComponentRecord>, ComponentError> {
-        self.inner.state.with_connection(|connection| records::all_components(connection))
+        let mut records =
+            self.inner.state.with_connection(|connection| records::all_components(connection))?;
+        records.iter_mut().for_each(|record| self.name_signer(record));
+        Ok(records)
     }
 
     /// One deployed component: `name@version`, a name with a single version, a digest, or its first eight or more
     /// digits.
     pub fn inspect(&self, reference: &str) -> Result<ComponentRecord, ComponentError> {
-        self.inner.state.with_connection(|connection| records::find_component(connection, reference))
+        let mut record =
+            self.inner.state.with_connection(|connection| records::find_component(connection, reference))?;
+        self.name_signer(&mut record);
+        Ok(record)
+    }
+
+    /// What the loaded components have counted and observed themselves.
+    pub fn metrics_of_guests(&self) -> Vec<ComponentMetrics> {
+        self.inner.host.metrics_of_guests()
+    }
+
+    /// The file of a deployed component.
+    pub fn file(&self, reference: &str) -> Result<Vec<u8>, ComponentError> {
+        Ok(self.inner.state.blobs().get(self.inspect(reference)?.digest)?)
+    }
+
+    /// The limits that hold for components of a world.
+    pub fn limits(&self, world: World) -> &Limits {
+        self.inner.host.config().limits(world)
+    }
+
+    fn name_signer(&self, record: &mut ComponentRecord) {
+        let keys = self.inner.host.config().trusted_keys.as_ref();
+        let name = keys.zip(record.signature.as_ref()).and_then(|(keys, by)| keys.name_of(by.key()));
+        record.signer = name.map(str::to_owned);
     }
 
     /// Every slot that has a component.
@@ -377,7 +424,12 @@ impl Deployments {
         }
     }
 
+    /// Whoever signed it must be trusted still: a key that was taken off the list ends the use of what it signed.
     fn load_deployed(&self, digest: Digest, label: &str) -> Result<Component, ComponentError> {
+        if self.inner.host.config().trusted_keys.is_some() {
+            let record = self.inspect(&digest.to_string())?;
+            self.inner.host.admit(label, digest, record.signature.as_ref())?;
+        }
         if let Some(component) = self.loaded().get(&digest) {
             return Ok(component.clone());
         }

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::activations::{Activation, current_activations};
 use super::slot::Slot;
-use crate::{Component, ComponentError, Configuration, World};
+use crate::{Component, ComponentError, Configuration, Signature, World};
 
-pub(super) const TABLES: [&str; 2] = [
+pub(super) const TABLES: [&str; 3] = [
     "
     CREATE TABLE components (
         digest TEXT PRIMARY KEY,
@@ -35,9 +35,12 @@ pub(super) const TABLES: [&str; 2] = [
     ALTER TABLE activations ADD COLUMN configuration TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE activations ADD COLUMN canary TEXT;
 ",
+    "
+    ALTER TABLE components ADD COLUMN signature TEXT;
+",
 ];
 
-const COMPONENT_COLUMNS: &str = "digest, name, version, summary, world, size, created";
+const COMPONENT_COLUMNS: &str = "digest, name, version, summary, world, size, created, signature";
 
 /// A deployed component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,6 +59,10 @@ pub struct ComponentRecord {
     pub size: u64,
     /// When it was deployed, in seconds since 1970.
     pub created: u64,
+    /// The signature that it was deployed with.
+    pub signature: Option<Signature>,
+    /// The signer's name in the host's list of trusted keys.
+    pub signer: Option<String>,
     /// The slots in which it is active.
     pub active_in: Vec<Slot>,
     /// Every place that it has, also as a canary, and how it is configured there.
@@ -119,10 +126,11 @@ pub(super) fn find_component(
     }
 }
 
-/// Records a component; says whether it is new.
+/// Records a component; says whether it is new. A signature takes the place of an earlier one, or of none.
 pub(super) fn insert_component(
     transaction: &Transaction<'_>,
     component: &Component,
+    signature: Option<&Signature>,
 ) -> Result<bool, ComponentError> {
     let identity = component.identity();
     let digest = component.digest().to_string();
@@ -136,6 +144,12 @@ pub(super) fn insert_component(
         .map_err(StateError::from)?;
     if let Some(found) = taken {
         if found == digest {
+            if let Some(signature) = signature {
+                let update = "UPDATE components SET signature = ?1 WHERE digest = ?2";
+                transaction
+                    .execute(update, params![signature.to_string(), digest])
+                    .map_err(StateError::from)?;
+            }
             return Ok(false);
         }
         return Err(ComponentError::VersionTaken { component: identity.to_string(), found, offered: digest });
@@ -144,8 +158,17 @@ pub(super) fn insert_component(
     let world = component.world().name();
     transaction
         .execute(
-            &format!("INSERT INTO components ({COMPONENT_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
-            params![digest, identity.name, identity.version, identity.summary, world, size, now()],
+            &format!("INSERT INTO components ({COMPONENT_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+            params![
+                digest,
+                identity.name,
+                identity.version,
+                identity.summary,
+                world,
+                size,
+                now(),
+                signature.map(ToString::to_string)
+            ],
         )
         .map_err(StateError::from)?;
     Ok(true)
@@ -180,6 +203,8 @@ fn component_row(row: &Row<'_>) -> Result<ComponentRecord, ComponentError> {
         digest: column::<String>(row, "digest")?.parse()?,
         size: number(row, "size")?,
         created: number(row, "created")?,
+        signature: column::<Option<String>>(row, "signature")?.map(|text| text.parse()).transpose()?,
+        signer: None,
         active_in: Vec::new(),
         places: Vec::new(),
     })

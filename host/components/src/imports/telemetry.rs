@@ -31,4 +31,22 @@ impl Host for Context {
             Ok(())
         })
     }
+
+    fn count(&mut self, name: String, amount: u64) -> wasmtime::Result<()> {
+        self.host_call(|context| {
+            if let Some(metrics) = &context.metrics {
+                metrics.count(&name, amount, context.limits.metrics);
+            }
+            Ok(())
+        })
+    }
+
+    fn observe(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        self.host_call(|context| {
+            if let Some(metrics) = &context.metrics {
+                metrics.observe(&name, value, context.limits.metrics);
+            }
+            Ok(())
+        })
+    }
 }

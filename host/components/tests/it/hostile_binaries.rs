@@ -13,9 +13,10 @@
 //! | recursion without end | `hostile_policies`, here |
 //! | trap in a call, in a start function | `hostile_policies`, `hostile_routers`, here |
 //! | string or list that is gigantic, that lies outside the memory, that is no UTF-8 | `hostile_policies`, here |
-//! | forged handle | here |
+//! | forged handle, handle given back twice | here, `hostile_policies` |
 //! | tensor quota: many, huge, wide, empty, kept traces, reading all | `hostile_policies` |
 //! | log lines and notes without end | `hostile_policies`, `logged_lines`, `hostile_metrics` |
+//! | metrics of its own without end, names that are none, gigantic names | `guest_metrics` |
 //! | sessions hoarded, tokens without end | `hostile_metrics` |
 //! | answers that the contract forbids | `hostile_policies`, `hostile_routers`, `hostile_metrics` |
 //! | wrong world, missing exports, imports of another type | `worlds` |
@@ -299,6 +300,20 @@ fn imports_and_exports_are_bounded() {
     };
     let error = refusal("many imports", &imports(20_000));
     assert!(matches!(&error, ComponentError::TooComplex { .. }), "{error}");
+    let exports = |count: usize| {
+        let names: String =
+            (0..count).map(|index| format!("(export \"a:b/e{index}\" (instance $interface))")).collect();
+        Metric { definitions: &names, ..Metric::default() }.bytes()
+    };
+    let error = refusal("many exports", &exports(20_000));
+    assert!(
+        matches!(&error, ComponentError::TooComplex { part: "types, imports, exports and other items", .. }),
+        "{error}"
+    );
+    // What the host is willing to read is read in time, and what it does not know among it does no harm.
+    let started = Instant::now();
+    strict_host().load("some exports", &exports(900), None).unwrap();
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     let mut definitions = String::new();
     for index in 0..900 {
         write!(definitions, "(import \"a:b/i{index}\" (instance))").unwrap();

@@ -70,6 +70,16 @@ fn limit(error: &ComponentError) -> &Limit {
 }
 
 #[test]
+fn a_handle_cannot_be_given_back_twice() {
+    match observe("fixture-hostile-policy", "double-drop") {
+        ComponentError::Trap { call: "observe", reason, .. } => {
+            assert!(reason.contains("handle"), "{reason}")
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
 fn an_endless_loop_ends_at_its_deadline() {
     let error = observe("fixture-loop-policy", "llama");
     assert_eq!(limit(&error), &Limit::GuestTime(GUEST_TIME));

@@ -37,6 +37,14 @@ impl From<ComponentError> for ApiError {
             ComponentError::InvalidName { kind, found, expected } => {
                 Self::new(ErrorKind::InvalidValue, message).at(kind).found(found).expected(expected)
             }
+            ComponentError::Unsigned { .. }
+            | ComponentError::UnknownSigner { .. }
+            | ComponentError::WrongSignature { .. } => {
+                Self::new(ErrorKind::UntrustedComponent, message).at("signature")
+            }
+            ComponentError::InvalidKey { found, expected, .. } => {
+                Self::new(ErrorKind::InvalidValue, message).at("signature").found(found).expected(expected)
+            }
             ComponentError::InvalidConfiguration { found, expected } => {
                 Self::new(ErrorKind::InvalidValue, message)
                     .at("configuration")

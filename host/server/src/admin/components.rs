@@ -10,11 +10,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use espalier_components::{Activation, CallShare, ComponentRecord, Configuration, Slot};
+use espalier_components::{
+    Activation, CallShare, ComponentRecord, Configuration, Limits, Signature, Slot, Upload,
+};
 use espalier_state::Revision;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api_error::{ApiError, ErrorKind};
@@ -38,6 +40,20 @@ pub struct DeployQuery {
     configuration: Option<String>,
     /// What errors call the component until it has said its name.
     label: Option<String>,
+    /// Who vouches for the component: the content of its `.sig` file.
+    signature: Option<String>,
+}
+
+/// A component with what it may do.
+#[derive(Debug, Serialize)]
+pub struct ComponentDetails {
+    #[serde(flatten)]
+    record: ComponentRecord,
+    /// The limits of its world, which hold for each of its calls.
+    limits: Limits,
+    /// What it may reach beside the interfaces of its world. No world of this host grants anything: no files, no
+    /// network, no clock, no environment.
+    grants: Vec<String>,
 }
 
 /// `GET /admin/v1/components`.
@@ -55,8 +71,30 @@ pub async fn list(State(application): State<Arc<Application>>) -> Result<Json<Va
 pub async fn inspect(
     State(application): State<Arc<Application>>,
     Path(reference): Path<String>,
-) -> Result<Json<ComponentRecord>, ApiError> {
-    application.clone().blocking(move || Ok(Json(application.deployments().inspect(&reference)?))).await
+) -> Result<Json<ComponentDetails>, ApiError> {
+    application
+        .clone()
+        .blocking(move || {
+            let deployments = application.deployments();
+            let record = deployments.inspect(&reference)?;
+            let limits = deployments.limits(record.world).clone();
+            Ok(Json(ComponentDetails { record, limits, grants: Vec::new() }))
+        })
+        .await
+}
+
+/// `GET /admin/v1/components/{component}/file`.
+pub async fn file(
+    State(application): State<Arc<Application>>,
+    Path(reference): Path<String>,
+) -> Result<Response, ApiError> {
+    application
+        .clone()
+        .blocking(move || {
+            let file = application.deployments().file(&reference)?;
+            Ok(([(header::CONTENT_TYPE, "application/wasm")], file).into_response())
+        })
+        .await
 }
 
 /// `POST /admin/v1/components`: the body is the component.
@@ -77,6 +115,7 @@ pub async fn deploy(
             .found(media_type)
             .expected("application/wasm"));
     }
+    let signature: Option<Signature> = query.signature.map(|text| text.parse()).transpose()?;
     let activate = query.activate.unwrap_or(true);
     let configuration = configuration_of_query(query.configuration.as_deref(), activate)?;
     let bytes = body::read(request, body::COMPONENT_LIMIT).await?;
@@ -87,10 +126,11 @@ pub async fn deploy(
         .blocking(move || {
             let deployments = application.deployments();
             let world = slot.as_ref().map(Slot::world);
+            let upload = Upload { label: &label, bytes: &bytes, signature: signature.as_ref() };
             if activate {
-                deployments.try_out(&label, &bytes, slot.as_ref(), &configuration)?;
+                deployments.try_out(&upload, slot.as_ref(), &configuration)?;
             }
-            let deployed = deployments.deploy(&label, &bytes, world)?;
+            let deployed = deployments.deploy_upload(&upload, world)?;
             let activation = if activate {
                 let slot =
                     slot.unwrap_or_else(|| Slot::default_for(deployed.record.world, &deployed.record.name));

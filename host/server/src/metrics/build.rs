@@ -4,6 +4,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Reg
 
 use crate::error::ServerError;
 use crate::metrics::definition::{Definition, Kind};
+use crate::metrics::guests::Guests;
 
 /// Collects what is made.
 #[derive(Default)]
@@ -34,6 +35,12 @@ impl Build {
         let vector = HistogramVec::new(options, definition.labels).map_err(ServerError::Metrics)?;
         self.registry.register(Box::new(vector.clone())).map_err(ServerError::Metrics)?;
         Ok(vector)
+    }
+
+    pub(super) fn guests(&self) -> Result<Guests, ServerError> {
+        let guests = Guests::new()?;
+        self.registry.register(Box::new(guests.clone())).map_err(ServerError::Metrics)?;
+        Ok(guests)
     }
 
     pub(super) fn finish(self) -> Registry {

@@ -32,6 +32,7 @@ const BLOCK_STATE: &[&str] = &["model", "variant", "generation", "state"];
 const FINISHED: &[&str] = &["model", "variant", "generation", "finished_reason"];
 const COMPONENT: &[&str] = &["component", "version", "slot"];
 const COMPONENT_OUTCOME: &[&str] = &["component", "version", "slot", "outcome"];
+const GUEST: &[&str] = &["component", "version", "name"];
 const VLLM: &[&str] = &["model_name", "engine"];
 const VLLM_FINISHED: &[&str] = &["model_name", "engine", "finished_reason"];
 
@@ -134,6 +135,13 @@ metrics! {
     COMPONENT_SECONDS = "espalier_component_call_seconds", CALL, COMPONENT, "Duration of calls into components.";
     COMPONENT_WEIGHT = "espalier_component_weight", Kind::Gauge, &["component", "version", "slot", "role"],
         "The share of its slot's calls that a component gets; role is active or canary.";
+    COMPONENT_COUNTED = "espalier_component_counted_total", Kind::Counter, GUEST,
+        "What components count themselves, by their own name for it.";
+    COMPONENT_OBSERVED = "espalier_component_observed", Kind::Histogram(&[]), GUEST,
+        "What components observe themselves, by their own name for it; buckets from a millionth to a million.";
+    COMPONENT_METRICS_REFUSED = "espalier_component_metrics_refused_total", Kind::Counter,
+        &["component", "version", "reason"],
+        "Figures of components that were not recorded; reason is name (it is none), too_many (the component has as many metrics as it may have), kind (a counter and a histogram of one name) or value (infinite, or not a number).";
     JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state.";
 
     VLLM_PROMPT_TOKENS = "vllm:prompt_tokens_total", Kind::Counter, VLLM, "Number of prefill tokens processed.";

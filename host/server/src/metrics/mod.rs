@@ -7,11 +7,12 @@
 mod build;
 pub mod definition;
 mod generation;
+mod guests;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use espalier_components::{Call, CallObserver, ComponentError, Identity, SlotStatus};
+use espalier_components::{Call, CallObserver, ComponentError, ComponentMetrics, Identity, SlotStatus};
 use espalier_engine::Registry;
 use espalier_pruning::JobCount;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, TextEncoder};
@@ -22,6 +23,7 @@ use crate::openai::shadow::Outcome;
 use build::Build;
 use definition as d;
 pub use generation::GenerationObserver;
+use guests::Guests;
 
 /// Which families an answer contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Snapshot<'a> {
     pub jobs: &'a [JobCount],
     /// What each slot has.
     pub slots: &'a [SlotStatus],
+    /// What components count and observe themselves.
+    pub guests: Vec<ComponentMetrics>,
 }
 
 /// The collectors.
@@ -60,6 +64,7 @@ pub struct Metrics {
     component_calls: IntCounterVec,
     component_seconds: HistogramVec,
     engines: generation::Engines,
+    guests: Guests,
     levels: Levels,
     /// Gauges are reset and set again for each answer, one answer at a time.
     rendering: Mutex<()>,
@@ -99,6 +104,7 @@ impl Metrics {
             component_calls: build.counter(&d::COMPONENT_CALLS)?,
             component_seconds: build.histogram(&d::COMPONENT_SECONDS)?,
             engines: generation::Engines::new(&build)?,
+            guests: build.guests()?,
             levels: Levels {
                 running: build.gauge(&d::RUNNING)?,
                 waiting: build.gauge(&d::WAITING)?,
@@ -163,11 +169,12 @@ impl Metrics {
     ///
     /// # Errors
     /// A collector that Prometheus' encoder refuses.
-    pub fn render(&self, names: Names, now: &Snapshot<'_>) -> Result<String, ServerError> {
+    pub fn render(&self, names: Names, now: Snapshot<'_>) -> Result<String, ServerError> {
         let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.ready.with_label_values::<&str>(&[]).set(f64::from(u8::from(now.ready)));
         self.levels.set(now.loaded, now.jobs);
         self.levels.set_weights(now.slots);
+        self.guests.show(now.guests);
         let families: Vec<_> = self
             .registry
             .gather()

@@ -26,12 +26,18 @@ pub(super) fn schemas() -> Value {
         "Component": {"type": "object", "properties": {
             "name": text, "version": text, "summary": text,
             "world": {"enum": ["scoring-policy", "request-router", "evaluation-metric"]},
-            "digest": text, "size": count, "created": count, "active_in": {"type": "array", "items": text},
+            "digest": text, "size": count, "created": count,
+            "signature": {"type": ["string", "null"]}, "signer": {"type": ["string", "null"]},
+            "active_in": {"type": "array", "items": text},
             "places": {"type": "array", "items": {"type": "object", "properties": {
                 "slot": text, "canary": {"type": "boolean"}, "weight": {"type": "number"},
                 "configuration": configuration,
             }}},
         }},
+        "ComponentDetails": {"allOf": [reference("Component"), {"type": "object", "properties": {
+            "limits": {"type": "object", "additionalProperties": {"type": "number"}},
+            "grants": {"type": "array", "items": text},
+        }}]},
         "Activation": {"type": "object", "properties": {
             "slot": text, "revision": count, "digest": text, "component": text, "activated": count,
             "configuration": configuration,

@@ -65,6 +65,11 @@ fn parameters(route: &Route) -> Vec<Value> {
                 "What the component is told, as a JSON object of texts: {\"weights\": \"original:9, small:1\"}.",
             ),
             ("label", json!({"type": "string"}), "What errors call it until it has said its name."),
+            (
+                "signature",
+                json!({"type": "string"}),
+                "Who vouches for it: the line that `espalier component sign` writes.",
+            ),
         ],
         _ => &[],
     };
@@ -112,7 +117,9 @@ fn responses(route: &Route) -> Value {
         O::AdminLoadModel => ("201", &[("application/json", "Variant")]),
         O::AdminUnloadModel => ("200", &[("application/json", "Variant")]),
         O::AdminDeployComponent => ("201", &[("application/json", "Object")]),
-        O::AdminInspectComponent | O::AdminRemoveComponent => ("200", &[("application/json", "Component")]),
+        O::AdminComponentFile => ("200", &[("application/wasm", "Text")]),
+        O::AdminInspectComponent => ("200", &[("application/json", "ComponentDetails")]),
+        O::AdminRemoveComponent => ("200", &[("application/json", "Component")]),
         O::AdminActivate | O::AdminCanary | O::AdminPromote | O::AdminRollback => {
             ("200", &[("application/json", "Activation")])
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use espalier_components::HostConfig;
 use espalier_engine::{EngineConfig, VariantSource};
 use espalier_kernels::{CacheFormat, Cpu, Precision};
 use espalier_model::{SynthShape, synthesize};
@@ -33,6 +34,8 @@ pub(crate) struct Host {
 pub(crate) struct Setup {
     pub(crate) config: EngineConfig,
     pub(crate) admin_token: Option<String>,
+    /// The components' sandbox.
+    pub(crate) components: HostConfig,
     /// Addresses (`model`, `variant`) to load synthetic models as.
     pub(crate) models: Vec<(&'static str, &'static str)>,
 }
@@ -52,6 +55,7 @@ impl Default for Setup {
                 precision: Precision::Exact,
             },
             admin_token: None,
+            components: HostConfig::default(),
             models: vec![(MODEL, "original")],
         }
     }
@@ -119,7 +123,8 @@ impl Host {
             }
         }
         let state = folder.path().join("state");
-        let application = Application::open(&state, Cpu::new(1).unwrap(), setup.config).unwrap();
+        let application =
+            Application::open_with(&state, Cpu::new(1).unwrap(), setup.config, setup.components).unwrap();
         for (model, variant) in &setup.models {
             application
                 .load(model, variant, &VariantSource::new(weights(folder.path(), model, variant)))

@@ -24,6 +24,7 @@ mod refusals;
 mod restarts;
 mod routing;
 mod shutdown;
+mod signatures;
 mod streaming;
 mod swaps;
 mod user_interface;

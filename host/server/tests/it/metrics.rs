@@ -3,7 +3,10 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::host::{Host, MODEL, eventually};
+use espalier_components::Limits;
+
+use crate::guests;
+use crate::host::{Host, MODEL, Setup, eventually};
 
 #[test]
 fn requests_and_errors_are_counted_under_both_names() {
@@ -32,6 +35,39 @@ fn one_family_of_names_can_be_asked_for() {
     assert!(!host.get("/metrics?names=espalier").text.contains("vllm:"));
     assert!(!host.get("/metrics?names=vllm").text.contains("espalier_"));
     host.get("/metrics?names=x").is_refused(400, Some("query"), "invalid_value");
+}
+
+#[test]
+fn what_a_component_counts_is_shown_under_its_name_and_a_flood_is_not() {
+    let models = ["measured", "metric-flood"];
+    let models = models.into_iter().flat_map(|model| [(model, "original"), (model, "small")]).collect();
+    let host = Host::with(Setup { models, ..Setup::default() });
+    let router = guests::bytes("fixture-hostile-router");
+    host.post_bytes("/admin/v1/components", "application/wasm", &router).success();
+    host.complete("measured").success();
+    host.complete("measured").success();
+    let component = r#"component="fixture-hostile-router","#;
+    let requests = format!(r#"{{{component}name="requests",version="0.1.0"}}"#);
+    assert_eq!(host.series(&format!("espalier_component_counted_total{requests}")), 2.0);
+    let tokens = format!(r#"{{{component}name="prompt_tokens",version="0.1.0"}}"#);
+    assert_eq!(host.series(&format!("espalier_component_observed_count{tokens}")), 2.0);
+    let within = format!(r#"{{{component}name="prompt_tokens",version="0.1.0",le="1000"}}"#);
+    assert_eq!(host.series(&format!("espalier_component_observed_bucket{within}")), 2.0);
+
+    for _ in 0..3 {
+        host.complete("metric-flood").success();
+    }
+    let page = host.get("/metrics?names=espalier").text;
+    let counters = page.lines().filter(|line| line.starts_with("espalier_component_counted_total{"));
+    assert_eq!(counters.count(), Limits::router().metrics - 1, "{page}");
+    assert!(!page.contains("evil"), "{page}");
+    let refused = |reason: &str| {
+        host.series(&format!(
+            r#"espalier_component_metrics_refused_total{{{component}reason="{reason}",version="0.1.0"}}"#
+        ))
+    };
+    assert_eq!((refused("name"), refused("value")), (90.0, 90.0));
+    assert!(refused("too_many") >= 70.0);
 }
 
 /// Where `promtool` is not installed this says nothing; the end-to-end tests bring it with them.
