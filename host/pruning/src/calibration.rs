@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::PruningError;
 
 /// The text that is used where none is named: passages of public-domain speeches, one document per line.
-const BUILT_IN: &str = include_str!("../data/state-of-the-union.txt");
+pub(crate) const BUILT_IN: &str = include_str!("../data/state-of-the-union.txt");
 
 /// What a record calls it.
 const BUILT_IN_NAME: &str = "built-in state-of-the-union.txt";

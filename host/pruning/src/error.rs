@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use espalier_components::{ComponentError, Unit};
+use espalier_evaluation::EvaluationError;
 use espalier_kernels::KernelError;
 use espalier_model::ModelError;
 use espalier_state::StateError;
@@ -272,6 +273,51 @@ pub enum PruningError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A field of a recipe.
+    #[error("{place}: {field}: found {found}, expected {expected}")]
+    Recipe {
+        /// The recipe, and the line where it is known: `edge.toml, line 7`.
+        place: String,
+        /// The field with its tables: `stages.0.keep`.
+        field: String,
+        /// What it holds.
+        found: String,
+        /// What it may hold.
+        expected: String,
+    },
+    /// A recipe that is no TOML of the right form.
+    #[error("{place}: {message}")]
+    RecipeText {
+        /// The recipe, and the line where it is known.
+        place: String,
+        /// What the reader says.
+        message: String,
+    },
+    /// A stage of a recipe ended; what the stages before it made is kept.
+    #[error("stage {number} ({name}): {source}")]
+    Stage {
+        /// The stage, counted from 1.
+        number: usize,
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// The directory of a staged run holds something else than what is asked for.
+    #[error("{what} of the run in {}: found {found}, expected {expected}", path.display())]
+    Run {
+        /// What differs.
+        what: &'static str,
+        /// The run's directory.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What fits.
+        expected: String,
+    },
+    /// A stage's evaluation failed.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// The job worker could not be started.
     #[error("cannot start the job worker thread: {0}")]
     Worker(std::io::Error),

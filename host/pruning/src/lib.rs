@@ -2,10 +2,11 @@
 //!
 //! Calibration text runs through the forward pass, which shows its activations to a scoring policy (a component); the
 //! policy's scores and a target become a [`Plan`], which is data that can be reviewed before anything is cut; surgery
-//! applies a plan to a checkpoint and writes a new one. [`prune()`] is the whole way, [`Jobs`] runs it in the background.
+//! applies a plan to a checkpoint and writes a new one. [`prune()`] is the whole way, [`Jobs`] runs it in the background. A [`Recipe`] puts
+//! several of them, recovery by training and evaluations in a row, which [`run_recipe`] goes through and resumes.
 //!
 //! Plans are pure functions of scores, specification and request; the same inputs give the same bytes. Whatever is
-//! interrupted leaves nothing that looks finished. [`refit()`] recovers in closed form; recovery by training is the business
+//! interrupted leaves nothing that looks finished. [`refit()`] recovers in closed form; how weights are trained is the business
 //! of the training room.
 
 mod ablation;
@@ -18,9 +19,11 @@ mod plan;
 mod policy;
 mod progress;
 mod prune;
+mod recipe;
 mod refit;
 mod scores;
 mod size;
+mod staged;
 mod storage;
 mod surgery;
 mod traces;
@@ -39,9 +42,14 @@ pub use plan::{
 pub use policy::score_units;
 pub use progress::{Phase, Progress, Unwatched};
 pub use prune::{ModelSource, PruneRequest, derive_plan, prune, refit_plan};
+pub use recipe::{Bound, Cut, Gate, Goal, Recipe, RecipeEvaluation, RecipeTexts, Stage};
 pub use refit::{Refit, RefitRecord, RefitRequest, refit};
 pub use scores::Scores;
 pub use size::Size;
+pub use staged::{
+    GateResult, RunProgress, RunRecord, RunRequest, RunSink, RunStatus, STATE_FILE, StageRecord, run_recipe,
+    write_report,
+};
 pub use storage::{NumberFormat, Storage, StorageType};
 pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery, surgery_with};
 pub use traces::{TraceObserver, calibrate};

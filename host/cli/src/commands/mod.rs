@@ -10,6 +10,7 @@ mod logits;
 mod model;
 mod prune;
 mod quantize;
+mod recipe;
 mod serve;
 mod synth;
 mod train;

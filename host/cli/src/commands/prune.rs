@@ -16,6 +16,8 @@ use crate::component_file;
 use crate::device_choice::DeviceChoice;
 use crate::progress_bar::Bar;
 
+use super::recipe::{self, RecipeArguments};
+
 /// Options of `prune`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -23,19 +25,31 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// The scoring policy: a component file, or the name of a built one.
-    #[arg(long, value_name = "NAME", required_unless_present = "plan")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["plan", "recipe"])]
     policy: Option<String>,
     /// The kinds of units that may go: layer, head, kv-group, ffn-channel, expert, expert-channel.
-    #[arg(long, value_delimiter = ',', value_name = "KIND", required_unless_present_any = ["plan", "keep_count"])]
+    #[arg(long, value_delimiter = ',', value_name = "KIND", required_unless_present_any = ["plan", "keep_count", "recipe"])]
     units: Vec<Unit>,
     /// The share of all parameters that may stay, above 0 and at most 1.
-    #[arg(long, required_unless_present_any = ["plan", "keep_count"])]
+    #[arg(long, required_unless_present_any = ["plan", "keep_count", "recipe"])]
     keep: Option<f64>,
     /// How many units of a kind stay: layers in all; experts, heads, groups and channels in each layer; channels in each
     /// expert. Several allowed: `expert=24,head=56`. One count for each layer (`expert=24:24:20`) needs
     /// `--layout espalier`.
     #[arg(long, value_delimiter = ',', value_name = "KIND=N", value_parser = keep_count)]
     keep_count: Vec<(Unit, Count)>,
+    /// Go through the stages of a recipe: a TOML file, or seed, memory-first, latency-first, balanced or edge. --out gets the
+    /// models of all stages, `model`, which is the last good one, and the report.
+    #[arg(long, value_name = "NAME",
+          conflicts_with_all = ["policy", "units", "keep", "keep_count", "plan", "plan_only", "dtype", "layout", "requantize",
+                                "refit", "windows", "window_tokens", "seed", "ffn_channel_multiple"])]
+    recipe: Option<String>,
+    /// The text that the stages of a recipe are measured on, in place of the recipe's own.
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    data: Option<PathBuf>,
+    /// Go on with the recipe's run that --out holds.
+    #[arg(long, requires = "recipe")]
+    resume: bool,
     /// Cut by this plan, as --plan-only printed it or as it was edited since, instead of making one.
     #[arg(long, value_name = "FILE.json",
           conflicts_with_all = ["policy", "units", "keep", "keep_count", "plan_only", "dtype", "layout", "requantize"])]
@@ -120,6 +134,18 @@ fn keep_count(text: &str) -> Result<(Unit, Count), String> {
 
 /// Runs `prune`.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let (Some(recipe), Some(out)) = (&args.recipe, &args.out) {
+        return recipe::run(&RecipeArguments {
+            recipe,
+            model: &args.model,
+            calibration: &args.calibration,
+            data: args.data.as_deref(),
+            out,
+            resume: args.resume,
+            device: args.device,
+            threads: args.threads,
+        });
+    }
     let checkpoint = Arc::new(Checkpoint::open(&args.model)?);
     let mut bar = Bar::new();
     let mut progress = |phase: Phase, done: u64, total: u64| {

@@ -5,3 +5,4 @@ mod copies;
 mod errors;
 mod models;
 mod program;
+mod recipes;

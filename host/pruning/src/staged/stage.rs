@@ -1,0 +1,188 @@
+//! One stage at work. What its directory has already is not made again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use espalier_components::{EvaluationMetric, ScoringPolicy};
+use espalier_evaluation::{
+    EvaluationError, EvaluationRequest, Report, Step, Subject, TimingRequest, evaluate,
+};
+use espalier_kernels::Device;
+use espalier_model::Checkpoint;
+use espalier_training::{TrainingError, TrainingProgress, train};
+
+use super::record::{GateResult, StageRecord, model_hash};
+use crate::error::PruningError;
+use crate::plan::{Plan, Target};
+use crate::progress::Phase;
+use crate::prune::{ModelSource, PruneRequest, prune};
+use crate::recipe::{Cut, Gate, Goal, Recipe, Stage};
+use crate::surgery::Provenance;
+
+/// Takes what is being done, how much of it is and of how much; false cancels.
+type StageProgress<'a> = dyn FnMut(&str, u64, Option<u64>) -> bool + 'a;
+
+/// A stage and what it works with.
+pub(super) struct Work<'a> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) stage: &'a Stage,
+    pub(super) device: &'a Device,
+    pub(super) policy: Option<&'a ScoringPolicy>,
+    pub(super) metrics: &'a [EvaluationMetric],
+    pub(super) texts: &'a [PathBuf],
+    pub(super) unpruned: &'a Path,
+    /// The model that the stage begins with.
+    pub(super) before: &'a Path,
+    /// The run's directory.
+    pub(super) root: &'a Path,
+    /// The stage's.
+    pub(super) directory: PathBuf,
+}
+
+impl Work<'_> {
+    pub(super) fn run(&self, report: &mut StageProgress<'_>) -> Result<StageRecord, PruningError> {
+        std::fs::create_dir_all(&self.directory).map_err(PruningError::file("create", &self.directory))?;
+        remove_partial(&self.directory)?;
+        let mut model = self.before.to_owned();
+        let mut plans = Vec::new();
+        if let (Some(cut), Some(policy)) = (&self.stage.cut, self.policy) {
+            for number in 1..=cut.cuts {
+                let out = self.directory.join(format!("cut-{number}"));
+                plans.push(self.cut(cut, policy, number, &model, &out, report)?);
+                model = out;
+            }
+        }
+        let mut training_loss = None;
+        if let Some(configuration) =
+            self.stage.configuration(&model, self.unpruned, self.texts, self.recipe.seed)
+        {
+            let out = self.directory.join("training");
+            model = out.join("model");
+            if !model.exists() {
+                training_loss = self.train(&configuration?, &out, report)?;
+            }
+        }
+        let evaluation = self.evaluate(&model, report)?;
+        let gates = self.stage.gates.iter().map(|gate| check(gate, &evaluation)).collect::<Result<_, _>>()?;
+        Ok(StageRecord {
+            name: self.stage.name.clone(),
+            model: model.strip_prefix(self.root).unwrap_or(&model).to_owned(),
+            model_sha256: model_hash(&model)?,
+            plans,
+            training_loss,
+            evaluation,
+            gates,
+        })
+    }
+
+    fn cut(
+        &self,
+        cut: &Cut,
+        policy: &ScoringPolicy,
+        number: usize,
+        model: &Path,
+        out: &Path,
+        report: &mut StageProgress<'_>,
+    ) -> Result<Plan, PruningError> {
+        if out.exists()
+            && let Some(provenance) = Provenance::read(out)?
+        {
+            return Ok(provenance.plan);
+        }
+        let checkpoint = Arc::new(Checkpoint::open(model)?);
+        let request = PruneRequest {
+            units: cut.units.clone(),
+            target: self.target(cut, number, checkpoint.spec().parameters())?,
+            constraints: cut.constraints,
+            storage: cut.storage,
+            calibration_files: if self.recipe.texts.is_empty() { Vec::new() } else { self.texts.to_vec() },
+            calibration: self.recipe.calibration,
+            refit: cut.refit,
+        };
+        let source = ModelSource::Load(self.device.clone());
+        let mut progress = |phase: Phase, done: u64, total: u64| report(phase.name(), done, Some(total));
+        prune(&checkpoint, &source, policy, &request, out, &mut progress)
+    }
+
+    /// What one of several cuts leaves: shares fall by the same factor each time.
+    fn target(&self, cut: &Cut, number: usize, now: u64) -> Result<Target, PruningError> {
+        let parameters =
+            |path: &Path| Ok::<_, PruningError>(Checkpoint::open(path)?.spec().parameters() as f64);
+        let wanted = match &cut.goal {
+            Goal::Counts(counts) => return Ok(Target { keep: None, counts: counts.clone() }),
+            Goal::Keep(keep) => keep * parameters(self.unpruned)?,
+            Goal::Parameters(count) => *count as f64,
+        };
+        let before = parameters(self.before)?;
+        let after = before * (wanted / before).powf(number as f64 / cut.cuts as f64);
+        Ok(Target::share(after / now.max(1) as f64))
+    }
+
+    fn train(
+        &self,
+        configuration: &espalier_training::Configuration,
+        out: &Path,
+        report: &mut StageProgress<'_>,
+    ) -> Result<Option<f64>, PruningError> {
+        if out.exists() {
+            remove_partial(out)?;
+        }
+        let summary = train(configuration, out, &mut |progress: &TrainingProgress| {
+            report("training", progress.step, Some(progress.steps))
+        });
+        match summary {
+            Ok(summary) => Ok(summary.last_loss),
+            Err(TrainingError::Cancelled { .. }) => Err(PruningError::Cancelled),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn evaluate(&self, model: &Path, report: &mut StageProgress<'_>) -> Result<Report, PruningError> {
+        let wanted = &self.recipe.evaluation;
+        let request = EvaluationRequest {
+            data: wanted.text.clone(),
+            max_tokens: wanted.max_tokens,
+            answer_tokens: EvaluationRequest::ANSWER_TOKENS,
+            timing: wanted.timing.then(TimingRequest::default),
+        };
+        let subject = |name: &str, path: &Path| Subject { name: name.to_owned(), path: path.to_owned() };
+        let (baseline, subject) = (subject("unpruned", self.unpruned), subject(&self.stage.name, model));
+        let mut progress = |step: Step<'_>| report(&format!("evaluate {}", step.what), step.done, step.total);
+        match evaluate(self.device, Some(&baseline), &[subject], self.metrics, &request, &mut progress) {
+            Err(EvaluationError::Cancelled) => Err(PruningError::Cancelled),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// A gate asks for a figure by its name.
+fn check(gate: &Gate, report: &Report) -> Result<GateResult, PruningError> {
+    let figure = |row: Option<&espalier_evaluation::Row>| {
+        let measurements = row.map(|row| row.measurements.as_slice()).unwrap_or_default();
+        measurements.iter().find(|measurement| measurement.name == gate.metric).map(|found| found.value)
+    };
+    let own = report.rows.last();
+    let base = if gate.relative { figure(report.baseline()) } else { Some(1.0) };
+    let (Some(value), Some(base)) = (figure(own), base) else {
+        let names = own.iter().flat_map(|row| &row.measurements).map(|found| found.name.as_str());
+        return Err(PruningError::Recipe {
+            place: "gate".to_owned(),
+            field: "metric".to_owned(),
+            found: format!("{:?}", gate.metric),
+            expected: format!("one of {}", names.collect::<Vec<_>>().join(", ")),
+        });
+    };
+    let value = value / base;
+    Ok(GateResult { gate: gate.clone(), value, passed: gate.bound.holds(value) })
+}
+
+/// Removes what a killed process left unfinished; its names begin with a dot.
+fn remove_partial(directory: &Path) -> Result<(), PruningError> {
+    for entry in std::fs::read_dir(directory).map_err(PruningError::file("read", directory))? {
+        let entry = entry.map_err(PruningError::file("read", directory))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") && entry.path().is_dir() {
+            std::fs::remove_dir_all(entry.path()).map_err(PruningError::file("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
