@@ -18,6 +18,7 @@ mod plan;
 mod policy;
 mod progress;
 mod prune;
+mod recorded;
 mod refit;
 mod scores;
 mod size;
@@ -39,6 +40,7 @@ pub use plan::{
 pub use policy::score_units;
 pub use progress::{Phase, Progress, Unwatched};
 pub use prune::{ModelSource, PruneRequest, derive_plan, prune, refit_plan};
+pub use recorded::RecordedTraces;
 pub use refit::{Refit, RefitRecord, RefitRequest, refit};
 pub use scores::Scores;
 pub use size::Size;
