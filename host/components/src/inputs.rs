@@ -146,7 +146,9 @@ impl Probe {
             Self::HeadOutput | Self::HeadOutputGradient => u64::from(layer.heads) * u64::from(model.head_dim),
             Self::FfnActivation | Self::FfnActivationGradient => layer.ffn_size.into(),
             Self::LayerInput | Self::LayerOutput => model.hidden_size.into(),
-            Self::AttentionEntropy | Self::ScoreMean | Self::ScoreVariance | Self::SinkMass => layer.heads.into(),
+            Self::AttentionEntropy | Self::ScoreMean | Self::ScoreVariance | Self::SinkMass => {
+                layer.heads.into()
+            }
             Self::RouterLogits | Self::RouterWeights | Self::ExpertOutputNorm => layer.experts.into(),
         }
     }

@@ -47,7 +47,7 @@ impl RecordedTraces {
         let facts = Arc::new(model_facts(model.spec()));
         let mut recorder =
             Recorder { probes: probes.to_vec(), sequence: 0, last: None, traces: BTreeMap::new() };
-        calibrate(model, calibration, &mut recorder, progress)?;
+        calibrate(model, None, calibration, &mut recorder, progress)?;
         Ok(Self { facts, traces: recorder.traces })
     }
 
@@ -121,7 +121,7 @@ impl RecordedTraces {
                 return Err(PruningError::ProbeUnavailable {
                     policy: policy.identity().to_string(),
                     probe: probe.name(),
-                    reason: "the file of traces does not have it",
+                    reason: "the file of traces does not have it".to_owned(),
                 });
             }
             let wanted: Vec<Trace> =
@@ -193,7 +193,7 @@ fn trace(entry: &Entry, bytes: &[u8], facts: &ModelFacts) -> Result<(usize, usiz
         return Err(invalid(&entry.name, "a probe that the layer does not have", "one that it has"));
     }
     let columns = probe.columns(facts, layer_facts);
-    let is_fit = matches!(entry.shape.as_slice(), [1.., found] if u64::try_from(*found) == Ok(columns));
+    let is_fit = matches!(entry.shape.as_slice(), [tokens, found] if *tokens > 0 && u64::try_from(*found) == Ok(columns));
     if entry.dtype != Dtype::F32 || !is_fit {
         let found = format!("{:?} of shape {:?}", entry.dtype, entry.shape);
         return Err(invalid(&entry.name, &found, &format!("F32 of shape [tokens, {columns}]")));

@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 /// `--lang`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Language {
     /// Rust, by cargo.
     Rust,
@@ -81,6 +81,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// The files of a project, with their paths in it.
 fn project(language: Language, world: World, name: &str) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    // componentize-qjs 0.4.5 does not give back a resource that it is lent, here the traces, and the call traps.
+    ensure!(
+        (language, world) != (Language::JavaScript, World::ScoringPolicy),
+        "--lang javascript has no {world}, expected request-router or evaluation-metric with it, or rust or python: \
+         the traces that a policy is lent cannot be given back from JavaScript yet"
+    );
     let template = format!("{}/template", language.folder());
     let places = [
         (format!("{template}/all/"), ""),
@@ -166,6 +172,12 @@ mod tests {
     fn every_project_is_whole_and_has_no_blanks() {
         for language in Language::value_variants() {
             for world in World::ALL {
+                if (*language, world) == (Language::JavaScript, World::ScoringPolicy) {
+                    assert!(
+                        project(*language, world, "x").unwrap_err().to_string().contains("rust or python")
+                    );
+                    continue;
+                }
                 let files = project(*language, world, "my-part").unwrap();
                 let has = |name: &str| files.iter().any(|(path, _)| path == Path::new(name));
                 for name in [
@@ -187,13 +199,13 @@ mod tests {
 
     #[test]
     fn the_version_is_that_of_the_interfaces() {
-        let files = project(Language::JavaScript, World::ScoringPolicy, "x").unwrap();
+        let files = project(Language::JavaScript, World::EvaluationMetric, "x").unwrap();
         let text = |name: &str| {
             let (_, contents) = files.iter().find(|(path, _)| path == Path::new(name)).unwrap();
             String::from_utf8(contents.clone()).unwrap()
         };
         assert!(text("wit/types.wit").contains(&format!("package espalier:policy@{WIT_VERSION};")));
-        assert!(text("component.js").contains(&format!("\"espalier:kernels/tensor@{WIT_VERSION}\"")));
+        assert!(text("component.js").contains(&format!("\"espalier:kernels/samples@{WIT_VERSION}\"")));
     }
 
     #[test]

@@ -45,15 +45,11 @@ pub(super) struct Args {
 
 /// `--probes`.
 fn probe(name: &str) -> Result<Probe, String> {
-    let recorded = || Probe::ALL.into_iter().filter(|probe| !needs_backward_pass(*probe));
+    let recorded = || Probe::ALL.into_iter().filter(|probe| !probe.is_gradient());
     recorded().find(|probe| probe.name() == name).ok_or_else(|| {
         let names: Vec<_> = recorded().map(Probe::name).collect();
         format!("found \"{name}\", expected some of {}", names.join(", "))
     })
-}
-
-const fn needs_backward_pass(probe: Probe) -> bool {
-    matches!(probe, Probe::HeadOutputGradient | Probe::FfnActivationGradient)
 }
 
 /// Runs `component record`.
