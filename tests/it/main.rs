@@ -13,6 +13,8 @@ mod broken_models;
 mod built_in_model;
 mod command_line;
 mod component_life;
+mod component_new;
+mod component_projects;
 mod component_registry;
 mod component_signatures;
 mod hostile_components;

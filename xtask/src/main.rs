@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod promtool;
 mod python;
+mod sdks;
 mod setup;
 mod test;
 mod texts;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::wasm_toolchain::WasmToolchain;
 use crate::workspace::Workspace;
-use crate::{build, console, nvrtc, process, promtool, python, setup};
+use crate::{build, console, nvrtc, process, promtool, python, sdks, setup};
 
 /// Prepares the guests, the model, the texts, Python and promtool, builds the host, runs all tests, and says how long
 /// each step took.
@@ -17,6 +18,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     console::step("test: Python environment and promtool");
     let python = times.measure("Python environment", || python::environment(workspace))?;
     let promtool = times.measure("promtool", || promtool::find(workspace))?;
+    let componentizers = times.measure("componentizers", || Ok(sdks::tools(workspace)))?;
+    let wasm = WasmToolchain::prepare(workspace)?;
     times.measure("build of the host", || build::espalier(workspace))?;
     console::step("test: formulas of the guests");
     times.measure("formulas of the guests", || {
@@ -42,6 +45,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             .current_dir(workspace.root());
         // The end-to-end tests leave out what needs these when `cargo test` is run by hand.
         cargo.env("ESPALIER_TEST_PYTHON", &python).env("ESPALIER_TEST_PROMTOOL", &promtool);
+        cargo.envs(componentizers.iter().map(|(variable, tool)| (*variable, tool)));
+        cargo.env("ESPALIER_TEST_GUEST_RUSTC", wasm.rustc());
         cargo
             .env("ESPALIER_CACHE", workspace.cache())
             .env("ESPALIER_COMPONENTS_DIR", workspace.built_guests());

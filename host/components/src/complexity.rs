@@ -8,8 +8,9 @@ use wasmparser::{Parser, Payload};
 
 use crate::ComponentError;
 
-/// How much of each part a component may have, nested ones included. Interpreters that were compiled to WebAssembly,
-/// the largest components that people use, have some 30,000 functions.
+/// How much of each part a component may have, nested ones included. Interpreters that were compiled to WebAssembly are
+/// the largest components that people use. A policy in Python (CPython 3.14) has 41 modules, 13,571 functions, the largest of
+/// 426,843 bytes, and 1,950 items; one in JavaScript (QuickJS) 36, 1,795, 54,010 and 1,230.
 const LIMITS: Parts =
     Parts { nesting: 8, modules: 100, functions: 100_000, function_bytes: 1 << 20, items: 10_000 };
 

@@ -99,6 +99,23 @@ pub enum Probe {
 }
 
 impl Probe {
+    /// Every probe.
+    pub const ALL: [Self; 13] = [
+        Self::HeadOutput,
+        Self::FfnActivation,
+        Self::LayerInput,
+        Self::LayerOutput,
+        Self::AttentionEntropy,
+        Self::ScoreMean,
+        Self::ScoreVariance,
+        Self::SinkMass,
+        Self::RouterLogits,
+        Self::RouterWeights,
+        Self::ExpertOutputNorm,
+        Self::HeadOutputGradient,
+        Self::FfnActivationGradient,
+    ];
+
     /// The probe's name in WIT.
     pub const fn name(self) -> &'static str {
         match self {
@@ -121,6 +138,19 @@ impl Probe {
     /// Whether it comes from a backward pass.
     pub const fn is_gradient(self) -> bool {
         matches!(self, Self::HeadOutputGradient | Self::FfnActivationGradient)
+    }
+
+    /// How many values it has for one token in a layer of this shape.
+    pub fn columns(self, model: &ModelFacts, layer: &LayerFacts) -> u64 {
+        match self {
+            Self::HeadOutput | Self::HeadOutputGradient => u64::from(layer.heads) * u64::from(model.head_dim),
+            Self::FfnActivation | Self::FfnActivationGradient => layer.ffn_size.into(),
+            Self::LayerInput | Self::LayerOutput => model.hidden_size.into(),
+            Self::AttentionEntropy | Self::ScoreMean | Self::ScoreVariance | Self::SinkMass => {
+                layer.heads.into()
+            }
+            Self::RouterLogits | Self::RouterWeights | Self::ExpertOutputNorm => layer.experts.into(),
+        }
     }
 
     /// Whether a layer of this shape has it.

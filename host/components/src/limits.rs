@@ -62,7 +62,8 @@ impl Limits {
             host_calls: 100,
             memory_bytes: 64 << 20,
             table_elements: 20_000,
-            instances: 32,
+            // As for policies: routers may be written in Python too.
+            instances: 64,
             tensor_bytes: 0,
             tensors: 0,
             read_values: 0,
@@ -89,7 +90,8 @@ impl Limits {
             host_calls: 100_000,
             memory_bytes: 256 << 20,
             table_elements: 20_000,
-            instances: 32,
+            // A policy in Python has 41 modules and instances between them.
+            instances: 64,
             tensor_bytes: 512 << 20,
             tensors: 100_000,
             read_values: 65_536,

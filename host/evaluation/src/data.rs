@@ -50,6 +50,12 @@ impl EvaluationData {
         Ok(Self { path, sha256, text: texts.join(SEPARATOR), samples: samples.into() })
     }
 
+    /// The text: the file's own, or that of the samples.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The samples; none where the data is plain text.
     #[must_use]
     pub const fn samples(&self) -> &Arc<[Sample]> {

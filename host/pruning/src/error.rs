@@ -46,6 +46,16 @@ pub enum PruningError {
     /// An observer of gradients, and no network that has them.
     #[error("gradients were asked for; expected the weights with gradients beside the model, found none")]
     NoGradients,
+    /// A file of recorded traces that is none.
+    #[error("recorded traces, {what}: found {found}, expected {expected}")]
+    Traces {
+        /// The tensor or the field.
+        what: String,
+        /// What is there.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
     /// No unit kind was named.
     #[error("no unit to prune was named; expected at least one of {}", names(&Unit::ALL))]
     NoUnits,

@@ -13,7 +13,7 @@ mod linker;
 mod rustup;
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
@@ -78,6 +78,11 @@ impl WasmToolchain {
         let rustc = debian::prepare(prefix)?;
         console::note(&format!("Debian's compiler in {}", prefix.display()));
         Ok(Self { rustc: Some(rustc), linker })
+    }
+
+    /// The compiler that has the target.
+    pub(crate) fn rustc(&self) -> &Path {
+        self.rustc.as_deref().unwrap_or(Path::new("rustc"))
     }
 
     /// A cargo whose builds are for the guests' target and end as components.

@@ -135,7 +135,7 @@ fn instances_without_end_are_refused() {
     definitions.push_str(&"(core instance (instantiate $empty))".repeat(100));
     let bytes = Metric { definitions: &definitions, ..Metric::default() }.bytes();
     let error = refusal("instance bomb", &bytes);
-    assert!(matches!(error, ComponentError::Limit { limit: Limit::Instances(32), .. }), "{error}");
+    assert!(matches!(error, ComponentError::Limit { limit: Limit::Instances(64), .. }), "{error}");
 }
 
 #[test]

@@ -1,4 +1,9 @@
-//! `espalier component`: the components of a running host.
+//! `espalier component`: components of one's own (new, test, record), and those of a running host.
+
+mod even_model;
+mod new;
+mod record;
+mod test;
 
 mod distribution;
 mod signing;
@@ -24,6 +29,12 @@ pub(crate) struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    /// Make a folder with a component that builds, its test and its WIT.
+    New(new::Args),
+    /// Run a component without a model or a host, and print what it answers as JSON lines.
+    Test(test::Args),
+    /// Run a model on a little text and write what its layers compute, for `component test`.
+    Record(record::Args),
     /// List deployed components and what each slot has active.
     List,
     /// Show one component: a digest, a name, or name@version.
@@ -139,6 +150,9 @@ enum Action {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let admin = args.admin.client();
     match &args.action {
+        Action::New(args) => new::run(args),
+        Action::Test(args) => test::run(args),
+        Action::Record(args) => record::run(args),
         Action::List => admin.show(&admin.get("components")?, listing),
         Action::Inspect { component } => {
             admin.show(&admin.get(&format!("components/{}", segment(component)))?, details)

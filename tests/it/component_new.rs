@@ -1,0 +1,122 @@
+//! `espalier component new`, `test` and `record` from the command line: what they refuse, that what is committed is what they
+//! make, and that the tutorial shows what a project has. That projects build is tested in `component_projects.rs`.
+
+use std::fs;
+use std::path::Path;
+
+use crate::program;
+
+const LANGUAGES: [&str; 3] = ["rust", "python", "javascript"];
+
+/// Exit status and standard error.
+fn run(arguments: &[&str]) -> (i32, String) {
+    let output = program::run(arguments);
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn new(language: &str, world: &str, name: &str, parent: &Path) -> (i32, String) {
+    let parent = parent.to_str().unwrap();
+    run(&["component", "new", "--lang", language, "--world", world, "--parent", parent, "--", name])
+}
+
+/// A file of the templates' test data.
+fn data(name: &str) -> String {
+    program::root().join("components/sdk/test-data").join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_project_does_not_overwrite_and_does_not_leave_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = folder.path();
+    assert_eq!(new("python", "request-router", "mine", parent).0, 0);
+    let (status, message) = new("javascript", "request-router", "mine", parent);
+    assert_eq!(status, 1, "{message}");
+    assert!(message.contains("exists already"), "{message}");
+    assert!(!parent.join("mine/component.js").exists());
+    for name in ["../out", "/tmp/out", "a/b", "..", ".", "A", "", "a b", "-a"] {
+        let (status, message) = new("rust", "request-router", name, parent);
+        assert_eq!(status, 2, "{name}: {message}");
+        assert!(message.contains("lower-case letters"), "{name}: {message}");
+    }
+    assert_eq!(fs::read_dir(parent).unwrap().count(), 1);
+}
+
+#[test]
+fn unknown_languages_and_worlds_are_answered_with_those_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, message) = new("cobol", "request-router", "mine", folder.path());
+    assert_eq!(status, 2, "{message}");
+    assert!(LANGUAGES.iter().all(|language| message.contains(language)), "{message}");
+    let (status, message) = new("javascript", "scoring-policy", "mine", folder.path());
+    assert_eq!(status, 1, "{message}");
+    assert!(message.contains("rust or python"), "{message}");
+    assert!(!folder.path().join("mine").exists());
+    let (status, message) = new("rust", "browser", "mine", folder.path());
+    assert_eq!(status, 2, "{message}");
+    assert!(message.contains("request-router"), "{message}");
+}
+
+#[test]
+fn a_component_without_its_input_or_with_another_answer_fails() {
+    let router = program::component("least-busy");
+    let router = router.to_str().unwrap();
+    let (status, message) = run(&["component", "test", router]);
+    assert_eq!(status, 1, "{message}");
+    assert!(message.contains("expected --requests FILE"), "{message}");
+    let requests = data("request-router/requests.json");
+    let test =
+        |expected: &str| run(&["component", "test", router, "--requests", &requests, "--expect", expected]);
+    assert_eq!(test(&data("request-router/expected.jsonl")), (0, String::new()));
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.jsonl");
+    fs::write(&other, "{\"order\":[\"small\",\"original\"],\"shadow\":null}\n".repeat(2)).unwrap();
+    let (status, message) = test(other.to_str().unwrap());
+    assert_eq!(status, 1, "{message}");
+    assert!(message.contains("answer 2: found"), "{message}");
+}
+
+/// Other processors round otherwise, so the recorded bytes are not compared, but what the built-in policy makes of them.
+#[test]
+fn the_recorded_traces_are_those_of_the_built_in_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = program::root().join("host/cli/built-in-model/model");
+    let fresh = folder.path().join("traces.safetensors");
+    let fresh = fresh.to_str().unwrap();
+    let (status, message) =
+        run(&["component", "record", "--model", model.to_str().unwrap(), "--out", fresh, "--device", "cpu"]);
+    assert_eq!(status, 0, "{message}");
+    let policy = program::component("activation-norm");
+    let expected = data("scoring-policy/expected.jsonl");
+    for traces in [fresh, &data("scoring-policy/traces.safetensors")] {
+        let (status, message) = run(&[
+            "component",
+            "test",
+            policy.to_str().unwrap(),
+            "--units",
+            "head",
+            "--traces",
+            traces,
+            "--expect",
+            &expected,
+        ]);
+        assert_eq!(status, 0, "{message}");
+    }
+}
+
+#[test]
+fn the_tutorial_shows_the_code_and_the_commands_of_the_template() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(new("python", "scoring-policy", "my-policy", folder.path()).0, 0);
+    let project = folder.path().join("my-policy");
+    let page = fs::read_to_string(program::root().join("docs/tutorial.md")).unwrap();
+    for file in ["app.py", "scoring.py"] {
+        let code = fs::read_to_string(project.join(file)).unwrap();
+        assert!(page.contains(&format!("```python\n{code}```\n")), "{file} is not in docs/tutorial.md");
+    }
+    assert_eq!(page.matches("```python").count(), 2);
+    let readme = fs::read_to_string(project.join("README.md")).unwrap();
+    for command in ["componentize-py -q", "espalier component test", "espalier component deploy"] {
+        let line = readme.lines().map(str::trim).find(|line| line.starts_with(command)).unwrap();
+        assert!(page.lines().any(|of_page| of_page == line), "{line} is not in docs/tutorial.md");
+    }
+}
