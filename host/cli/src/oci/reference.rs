@@ -142,13 +142,13 @@ mod tests {
 
     #[test]
     fn references_name_registry_repository_and_version() {
-        let reference: Reference = "oci://ghcr.io/team/least-busy:1.0.0".parse().unwrap();
+        let reference: Reference = "oci://registry.example/team/least-busy:1.0.0".parse().unwrap();
         assert_eq!(
             (reference.registry.as_str(), reference.repository.as_str()),
-            ("ghcr.io", "team/least-busy")
+            ("registry.example", "team/least-busy")
         );
         assert_eq!((reference.name(), reference.is_loopback()), ("least-busy", false));
-        assert_eq!(reference.to_string(), "ghcr.io/team/least-busy:1.0.0");
+        assert_eq!(reference.to_string(), "registry.example/team/least-busy:1.0.0");
         let digest = "0".repeat(64);
         let pinned = format!("localhost:5000/a@sha256:{digest}");
         assert_eq!(pinned.parse::<Reference>().unwrap().to_string(), pinned);
