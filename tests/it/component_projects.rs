@@ -157,7 +157,7 @@ fn policies_score_alike_and_replace_one_another_under_load() {
             assert!(active.contains(&format!("{language}-part@0.1.0 is active")), "{active}");
             let out = folder.path().join(format!("pruned-{round}"));
             let request = json!({
-                "kind": "prune", "model": synthetic::NAME, "policy": "heads", "units": ["head"], "keep": 0.5,
+                "kind": "prune", "model": synthetic::NAME, "policy": "heads", "units": ["head"], "keep": 0.96,
                 "calibration": calibration, "windows": 2, "window_tokens": 64, "out": out,
             });
             // Not waited for: the next activation comes while it runs or waits.
