@@ -190,7 +190,8 @@ mod tests {
                     assert!(has(name), "{language:?} {world}: {name}");
                 }
                 for (path, contents) in &files {
-                    let text = String::from_utf8_lossy(contents);
+                    // Recorded traces are no text.
+                    let Ok(text) = std::str::from_utf8(contents) else { continue };
                     assert!(!text.contains("{{"), "{language:?} {world}: {} has a blank", path.display());
                 }
             }
