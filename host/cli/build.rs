@@ -1,13 +1,14 @@
 //! Makes the templates of `espalier component new` and the interfaces part of the program, as `FILES` and `WIT_VERSION`.
-#![expect(clippy::expect_used, reason = "a build script that cannot read its sources must end the build")]
 
 use std::env;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository");
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let sdk = root.join("components/sdk");
     let mut code = String::from("const FILES: &[(&str, &[u8])] = &[\n");
     for (folder, name) in [
@@ -19,24 +20,27 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={}", folder.display());
         let mut files = Vec::new();
-        list(&folder, &mut files);
+        list(&folder, &mut files)?;
         files.sort();
         for file in files {
-            let below = file.strip_prefix(&folder).expect("a file of the folder").display();
-            writeln!(code, "    (\"{name}/{below}\", include_bytes!({file:?})),").expect("a string");
+            let below = file.strip_prefix(&folder)?.display();
+            writeln!(code, "    (\"{name}/{below}\", include_bytes!({file:?})),")?;
         }
     }
-    let types = fs::read_to_string(root.join("wit/policy/types.wit")).expect("the interfaces");
+    let types = fs::read_to_string(root.join("wit/policy/types.wit"))?;
     let package = types.lines().find_map(|line| line.strip_prefix("package espalier:policy@"));
-    let version = package.and_then(|version| version.strip_suffix(';')).expect("a package with a version");
-    writeln!(code, "];\nconst WIT_VERSION: &str = {version:?};").expect("a string");
-    let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    fs::write(Path::new(&out).join("templates.rs"), code).expect("OUT_DIR is writable");
+    let version = package
+        .and_then(|version| version.strip_suffix(';'))
+        .ok_or("wit/policy/types.wit names no package espalier:policy@VERSION;")?;
+    writeln!(code, "];\nconst WIT_VERSION: &str = {version:?};")?;
+    let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set, which cargo does")?;
+    Ok(fs::write(Path::new(&out).join("templates.rs"), code)?)
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { list(&path, files) } else { files.push(path) }
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { list(&path, files)? } else { files.push(path) }
     }
+    Ok(())
 }

@@ -92,7 +92,10 @@ pub fn refit(
     plan.apply_to(checkpoint.spec())?;
     let (nothing, gone) = (Ablation::new(model.spec()), ablation(model.spec(), &plan.removed_units())?);
     let steps = LayerSteps::new(model, &gone, calibration.record.window_tokens)?;
-    let whole = LayerSteps::new(model, &nothing, calibration.record.window_tokens)?;
+    let whole = match request.expert_mean {
+        true => Some(LayerSteps::new(model, &nothing, calibration.record.window_tokens)?),
+        false => None,
+    };
     let hidden = calibration.windows.iter().map(|window| steps.embed(window));
     let hidden = hidden.collect::<Result<Vec<_>, _>>()?;
     let mut fitting = Fitting { checkpoint, request, whole, steps, hidden, tensors: BTreeMap::new() };
@@ -114,8 +117,8 @@ pub fn refit(
 struct Fitting<'a> {
     checkpoint: &'a Checkpoint,
     request: RefitRequest,
-    /// The model with all its units.
-    whole: LayerSteps<'a>,
+    /// The model with all its units, where the mean of experts is asked for.
+    whole: Option<LayerSteps<'a>>,
     /// The model without those that go.
     steps: LayerSteps<'a>,
     /// The hidden states of every window, as the fitted layers before give them.
@@ -135,8 +138,9 @@ impl Fitting<'_> {
     /// Fits the down projection, or the mean of a mixture that loses experts.
     fn feed_forward(&mut self, entry: &LayerPlan, place: usize) -> Result<(), PruningError> {
         let experts = entry.experts.as_ref().filter(|experts| !experts.removed.is_empty());
-        if let Some(experts) = experts.filter(|_| self.request.expert_mean) {
-            return self.mean(entry.layer, place, &experts.kept());
+        if let (Some(experts), Some(whole)) = (experts, &mut self.whole) {
+            let shift = shift_of_mean(whole, &mut self.steps, &mut self.hidden, entry.layer)?;
+            return self.mean(entry.layer, place, &experts.kept(), &shift);
         }
         let mut inputs = each(&mut self.hidden, |hidden| self.steps.feed_forward(entry.layer, hidden))?;
         match &entry.ffn_channels {
@@ -150,47 +154,60 @@ impl Fitting<'_> {
         layer: usize,
         place: usize,
         part: &str,
-        columns: &[usize],
+        kept: &[usize],
         inputs: &mut [Vec<f32>],
     ) -> Result<(), PruningError> {
-        let mut projection = Projection::read(self.checkpoint, layer, part)?;
-        let ridge = self.request.ridge;
-        if projection.fit(self.steps.cpu(), columns, inputs, &mut self.hidden, ridge)? {
-            projection.store(place, part, &mut self.tensors);
+        let (_, columns) =
+            self.checkpoint.tensor(&format!("model.layers.{layer}.{part}.weight"))?.rows_and_columns();
+        if kept.len() == columns {
+            return Ok(());
         }
+        let mut projection = Projection::read(self.checkpoint, layer, part)?;
+        projection.fit(self.steps.cpu(), kept, inputs, &mut self.hidden, self.request.ridge)?;
+        projection.store(place, part, &mut self.tensors);
         Ok(())
     }
 
-    /// Adds to the biases of the experts `kept` what the mean over all tokens misses.
-    fn mean(&mut self, layer: usize, place: usize, kept: &[usize]) -> Result<(), PruningError> {
-        let shift = self.shift_of_mean(layer)?;
+    /// Adds `shift`, what the mean over all tokens misses, to the biases of the experts `kept`.
+    fn mean(
+        &mut self,
+        layer: usize,
+        place: usize,
+        kept: &[usize],
+        shift: &[f32],
+    ) -> Result<(), PruningError> {
         let name = |layer: usize| format!("model.layers.{layer}.mlp.experts.down_proj.bias");
         if let Ok(biases) = self.checkpoint.tensor(&name(layer)) {
-            self.tensors.insert(name(place), shifted(&biases.to_f32()?, kept, &shift));
+            self.tensors.insert(name(place), shifted(&biases.to_f32()?, kept, shift));
             let cpu = self.steps.cpu();
-            self.hidden.iter_mut().for_each(|hidden| cpu.add_bias(hidden, &shift));
+            self.hidden.iter_mut().for_each(|hidden| cpu.add_bias(hidden, shift));
         }
         Ok(())
     }
+}
 
-    /// Adds the feed-forward part without the experts that go; returns what the whole one gives more, in the mean over all
-    /// tokens: `[hidden_size]`.
-    fn shift_of_mean(&mut self, layer: usize) -> Result<Vec<f32>, ModelError> {
-        let width = self.whole.hidden_size();
-        let (mut sums, mut rows) = (vec![0.0_f64; width], 0_usize);
-        for hidden in &mut self.hidden {
-            let mut expected = hidden.clone();
-            self.whole.feed_forward(layer, &mut expected)?;
-            self.steps.feed_forward(layer, hidden)?;
-            for (expected, found) in expected.chunks_exact(width).zip(hidden.chunks_exact(width)) {
-                for ((sum, expected), found) in sums.iter_mut().zip(expected).zip(found) {
-                    *sum += f64::from(*expected) - f64::from(*found);
-                }
-                rows += 1;
+/// Adds the feed-forward part without the experts that go to `hidden`; returns what the whole one gives more, in the mean over
+/// all tokens: `[hidden_size]`.
+fn shift_of_mean(
+    whole: &mut LayerSteps<'_>,
+    steps: &mut LayerSteps<'_>,
+    hidden: &mut [Vec<f32>],
+    layer: usize,
+) -> Result<Vec<f32>, ModelError> {
+    let width = whole.hidden_size();
+    let (mut sums, mut rows) = (vec![0.0_f64; width], 0_usize);
+    for hidden in hidden {
+        let mut expected = hidden.clone();
+        whole.feed_forward(layer, &mut expected)?;
+        steps.feed_forward(layer, hidden)?;
+        for (expected, found) in expected.chunks_exact(width).zip(hidden.chunks_exact(width)) {
+            for ((sum, expected), found) in sums.iter_mut().zip(expected).zip(found) {
+                *sum += f64::from(*expected) - f64::from(*found);
             }
+            rows += 1;
         }
-        Ok(sums.into_iter().map(|sum| (sum / rows.max(1) as f64) as f32).collect())
     }
+    Ok(sums.into_iter().map(|sum| (sum / rows.max(1) as f64) as f32).collect())
 }
 
 /// One half of a layer on every window.

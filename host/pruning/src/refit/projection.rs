@@ -28,7 +28,7 @@ impl Projection {
     }
 
     /// Fits the weights of the inputs `kept` on what went in, `[tokens, inputs]` for each window, and adds to `hidden` what
-    /// that changes. Nothing happens, and the answer is no, where all inputs stay.
+    /// that changes.
     pub(super) fn fit(
         &mut self,
         cpu: &Cpu,
@@ -36,13 +36,10 @@ impl Projection {
         inputs: &mut [Vec<f32>],
         hidden: &mut [Vec<f32>],
         ridge: f64,
-    ) -> Result<bool, PruningError> {
+    ) -> Result<(), PruningError> {
         let mut kept = kept.to_vec();
         if self.has_bias {
             kept.push(self.inputs - 1);
-        }
-        if kept.len() == self.inputs {
-            return Ok(false);
         }
         let mut covariance = Covariance::new(self.inputs);
         for rows in inputs.iter_mut() {
@@ -60,7 +57,7 @@ impl Projection {
         }
         self.inputs = kept.len();
         self.weights = fitted;
-        Ok(true)
+        Ok(())
     }
 
     /// How the weights of the inputs that stay differ from before; zeros for those that go.
