@@ -12,9 +12,9 @@ use std::sync::Arc;
 use espalier_components::{ModelFacts, Probe, ScoringInputs, ScoringPolicy, Trace, Unit};
 use espalier_evaluation::model_facts;
 use espalier_kernels::Tensor;
-use espalier_model::safetensors::{self, Dtype, Entry};
+use espalier_model::safetensors::{self, Dtype, Entry, Header, Planned, ShardWriter};
 use espalier_model::{Model, ModelError};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::calibration::Calibration;
 use crate::error::PruningError;
@@ -66,7 +66,7 @@ impl RecordedTraces {
     /// Contents that are not traces; the field is named.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PruningError> {
         let header = safetensors::parse(bytes)?;
-        let facts = facts(bytes)?;
+        let facts = facts(&header)?;
         let mut traces: BTreeMap<(usize, usize), Vec<Trace>> = BTreeMap::new();
         for entry in header.tensors {
             let (sequence, layer, trace) = trace(&entry, bytes, &facts)?;
@@ -75,26 +75,29 @@ impl RecordedTraces {
         Ok(Self { facts: Arc::new(facts), traces })
     }
 
-    /// The file's contents.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut header = Map::new();
-        header.insert("__metadata__".into(), json!({ MODEL: json!(*self.facts).to_string() }));
-        let mut data = Vec::new();
-        for ((sequence, layer), traces) in &self.traces {
-            for Trace { probe, values } in traces {
-                let begin = data.len();
-                data.extend(values.values().iter().flat_map(|value| value.to_le_bytes()));
-                let name = format!("sequences.{sequence}.layers.{layer}.{}", probe.name());
-                let entry =
-                    json!({ "dtype": "F32", "shape": values.shape(), "data_offsets": [begin, data.len()] });
-                header.insert(name, entry);
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&self, path: &Path) -> Result<(), PruningError> {
+        let traces = || {
+            self.traces.iter().flat_map(|((sequence, layer), traces)| {
+                traces.iter().map(move |trace| {
+                    (format!("sequences.{sequence}.layers.{layer}.{}", trace.probe.name()), trace)
+                })
+            })
+        };
+        let planned: Vec<Planned> = traces()
+            .map(|(name, trace)| Planned { name, dtype: Dtype::F32, shape: trace.values.shape().to_vec() })
+            .collect();
+        let facts = json!(*self.facts).to_string();
+        let mut file = ShardWriter::create(path, Some((MODEL, &facts)), &planned)?;
+        for (_, trace) in traces() {
+            for value in trace.values.values() {
+                file.write(&value.to_le_bytes())?;
             }
         }
-        let mut header = Value::Object(header).to_string();
-        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-        let length = (header.len() as u64).to_le_bytes();
-        [length.as_slice(), header.as_bytes(), &data].concat()
+        Ok(file.finish()?)
     }
 
     /// The shape of the model.
@@ -163,16 +166,13 @@ impl TraceObserver for Recorder {
     }
 }
 
-/// The model's shape in the header's metadata.
-fn facts(bytes: &[u8]) -> Result<ModelFacts, PruningError> {
-    let header = || -> Option<Value> {
-        let (length, rest) = bytes.split_first_chunk::<8>()?;
-        serde_json::from_slice(rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?).ok()
-    };
-    let text = header().and_then(|header| Some(header.get("__metadata__")?.get(MODEL)?.as_str()?.to_owned()));
-    let text =
-        text.ok_or_else(|| invalid("metadata", "none under espalier.model", "the model's shape as JSON"))?;
-    serde_json::from_str(&text)
+/// The model's shape in the file's metadata.
+fn facts(header: &Header) -> Result<ModelFacts, PruningError> {
+    let text = header
+        .metadata
+        .get(MODEL)
+        .ok_or_else(|| invalid("metadata", "none under espalier.model", "the model's shape as JSON"))?;
+    serde_json::from_str(text)
         .map_err(|source| PruningError::Json { what: format!("the metadata {MODEL} of the traces"), source })
 }
 
@@ -247,10 +247,16 @@ mod tests {
         RecordedTraces { facts: Arc::new(facts), traces: BTreeMap::from([trace(0), trace(1)]) }
     }
 
+    fn written(recorded: &RecordedTraces) -> Vec<u8> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        recorded.write(file.path()).unwrap();
+        fs::read(file.path()).unwrap()
+    }
+
     #[test]
     fn what_was_recorded_is_read_again() {
         let recorded = recorded();
-        let read = RecordedTraces::from_bytes(&recorded.to_bytes()).unwrap();
+        let read = RecordedTraces::from_bytes(&written(&recorded)).unwrap();
         assert_eq!(read.facts(), recorded.facts());
         assert_eq!(read.traces.keys().collect::<Vec<_>>(), [&(0, 0), &(0, 1)]);
         for (place, traces) in &recorded.traces {
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_wrong_file_is_refused_by_the_field() {
-        let bytes = recorded().to_bytes();
+        let bytes = written(&recorded());
         // The same length, so that the header still holds.
         let with = |from: &str, to: &str| {
             assert_eq!(from.len(), to.len());

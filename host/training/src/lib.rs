@@ -23,6 +23,7 @@ mod scratch;
 mod sum;
 mod teacher;
 mod tensor_file;
+mod toml_place;
 mod vocabulary;
 mod windows;
 
@@ -40,5 +41,6 @@ pub use parameters::{Parameter, Parameters, Trainable};
 pub use run::{ProgressSink, TrainingProgress, TrainingSummary, train};
 pub use schedule::Schedule;
 pub use teacher::TeacherOutput;
+pub use toml_place::TomlText;
 pub use vocabulary::learn_vocabulary;
 pub use windows::Windows;

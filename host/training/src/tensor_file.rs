@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use espalier_kernels::Bytes;
 use espalier_model::safetensors::{Dtype, Planned, ShardWriter, parse};
-use serde_json::Value;
 
 use crate::error::TrainingError;
 
@@ -90,9 +89,10 @@ fn publish(partial: &Path, path: &Path) -> Result<(), TrainingError> {
 pub(crate) fn read(path: &Path, metadata: &str) -> Result<(String, Vec<NamedTensor>), TrainingError> {
     let bytes = Bytes::map_file(path).map_err(TrainingError::file("open", path))?;
     let bytes = bytes.as_slice();
-    let header = parse(bytes).map_err(|error| error.in_file(path))?;
+    let mut header = parse(bytes).map_err(|error| error.in_file(path))?;
     let damaged =
         |what: String| TrainingError::argument(path.display().to_string(), what, "f32 tensors of a run");
+    let text = header.metadata.remove(metadata).ok_or_else(|| damaged(format!("no {metadata}")))?;
     let mut tensors = Vec::with_capacity(header.tensors.len());
     for entry in header.tensors {
         let data = bytes.get(entry.range.clone()).filter(|_| entry.dtype == Dtype::F32);
@@ -100,14 +100,7 @@ pub(crate) fn read(path: &Path, metadata: &str) -> Result<(String, Vec<NamedTens
         let values = data.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
         tensors.push(NamedTensor { name: entry.name, shape: entry.shape, values });
     }
-    Ok((metadata_of(bytes, metadata).ok_or_else(|| damaged(format!("no {metadata}")))?, tensors))
-}
-
-fn metadata_of(bytes: &[u8], key: &str) -> Option<String> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let header: Value = serde_json::from_slice(header).ok()?;
-    Some(header.get("__metadata__")?.get(key)?.as_str()?.to_owned())
+    Ok((text, tensors))
 }
 
 #[cfg(test)]

@@ -141,6 +141,11 @@ fn a_gate_stops_the_run_and_the_last_good_model_stays() {
     assert!(!out.join("stages/3-layers").exists());
     let markdown = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(markdown.contains("failed") && markdown.contains("stopped by a gate"), "{markdown}");
+    // The same recipe on a text that has changed since is another run.
+    std::fs::write(recipe.with_file_name("text.txt"), "Something else. ".repeat(200)).unwrap();
+    let done = run(&recipe, &out, true);
+    assert_eq!(done.status, 1, "{done:?}");
+    assert!(done.stderr.contains("the recipe and the texts it names (SHA-256)"), "{done:?}");
 }
 
 #[test]

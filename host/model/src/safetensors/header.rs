@@ -3,13 +3,14 @@
 //! A total function over bytes: what it returns lies inside the file, has the size that its type and shape ask for,
 //! overlaps nothing and leaves no gap. Format: <https://github.com/huggingface/safetensors#format>.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::error::ModelError;
 
@@ -75,6 +76,8 @@ pub struct Entry {
 pub struct Header {
     /// The tensors.
     pub tensors: Vec<Entry>,
+    /// The texts of the file's metadata.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Reads the header of a whole file.
@@ -101,11 +104,17 @@ pub fn parse(bytes: &[u8]) -> Result<Header, ModelError> {
     let data_start = bytes.len() - data.len();
     let mut names = HashSet::with_capacity(fields.len());
     let mut tensors = Vec::with_capacity(fields.len());
+    let mut metadata = BTreeMap::new();
     for (name, field) in fields {
         if !names.insert(name.clone()) {
             return Err(ModelError::malformed(format!("tensor {name}"), "it twice", "each tensor once"));
         }
-        if name != "__metadata__" {
+        if name == "__metadata__" {
+            // Readers of weights need none of it, so what is no text is left out and not refused.
+            let fields: Map<String, Value> = serde_json::from_str(field.get()).unwrap_or_default();
+            let texts = fields.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+            metadata.extend(texts);
+        } else {
             tensors.push(entry(name, field.get(), data_start, data.len())?);
         }
     }
@@ -127,7 +136,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, ModelError> {
             format!("{}, as its header says", next - data_start),
         ));
     }
-    Ok(Header { tensors })
+    Ok(Header { tensors, metadata })
 }
 
 /// A tensor's JSON.

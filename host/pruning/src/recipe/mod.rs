@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use espalier_components::Unit;
 use espalier_state::Digest;
-use espalier_training::{Configuration, TrainingError};
+use espalier_training::{Configuration, TomlText, TrainingError};
 use serde::{Deserialize, Serialize};
 
 use self::place::Places;
@@ -42,7 +42,7 @@ pub struct Recipe {
     pub evaluation: RecipeEvaluation,
     /// The stages in order, at least one.
     pub stages: Vec<Stage>,
-    /// SHA-256 of the recipe's text and of the texts' paths, by which a run knows its recipe again.
+    /// SHA-256 of the recipe's text, of the texts' paths and of what is in them, by which a run knows its recipe again.
     pub digest: Digest,
 }
 
@@ -163,7 +163,7 @@ impl Recipe {
         directory: &Path,
         texts: &RecipeTexts,
     ) -> Result<Self, PruningError> {
-        let places = Places { text, name };
+        let places = Places(TomlText::new(text, name));
         let file: File = toml::from_str(text).map_err(|error| places.refused(&error))?;
         if file.stages.is_empty() {
             return Err(places.field("stages", "none", "at least one"));
@@ -196,7 +196,11 @@ impl Recipe {
             stages.push(stage);
         }
         check_shares(&places, &stages)?;
-        let identity = format!("{text}\n{used:?}\n{evaluation:?}");
+        let mut identity = text.to_owned();
+        for path in used.iter().chain([&evaluation]) {
+            let contents = std::fs::read(path).map_err(PruningError::file("read", path))?;
+            identity += &format!("\n{} {}", path.display(), Digest::of(&contents));
+        }
         Ok(Self {
             name: file.name,
             about: file.about,

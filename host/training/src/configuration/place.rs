@@ -1,27 +1,23 @@
-//! Where in a TOML text a field is, for errors.
+//! Errors of a configuration's fields, with their place in the text.
 
 use std::fmt::Display;
 
 use espalier_kernels::WeightFormat;
-use toml::de::{DeTable, DeValue};
 
 use crate::error::TrainingError;
+use crate::toml_place::TomlText;
 
-/// A text and its name.
-pub(super) struct Places<'a> {
-    text: &'a str,
-    name: &'a str,
-}
+/// The configuration's text.
+pub(super) struct Places<'a>(TomlText<'a>);
 
 impl<'a> Places<'a> {
     pub(super) fn new(text: &'a str, name: &'a str) -> Self {
-        Self { text, name }
+        Self(TomlText::new(text, name))
     }
 
     /// What the TOML reader says, as one sentence.
     pub(super) fn refused(&self, error: &toml::de::Error) -> TrainingError {
-        let place = self.at(error.span().map(|span| span.start));
-        let message = error.message().lines().collect::<Vec<_>>().join(", ");
+        let (place, message) = self.0.refusal(error);
         TrainingError::ConfigurationText { place, message }
     }
 
@@ -33,7 +29,7 @@ impl<'a> Places<'a> {
         expected: impl Into<String>,
     ) -> TrainingError {
         TrainingError::Configuration {
-            place: self.at(self.offset(field)),
+            place: self.0.place(field),
             field: field.to_owned(),
             found: found.to_string(),
             expected: expected.into(),
@@ -70,29 +66,5 @@ impl<'a> Places<'a> {
             let names = allowed.iter().map(|format| format.name().to_ascii_lowercase()).collect::<Vec<_>>();
             self.field(field, format!("{name:?}"), format!("one of {}", names.join(", ")))
         })
-    }
-
-    fn at(&self, offset: Option<usize>) -> String {
-        let before = offset.and_then(|offset| self.text.get(..offset));
-        match before {
-            Some(before) => format!("{}, line {}", self.name, before.matches('\n').count() + 1),
-            None => self.name.to_owned(),
-        }
-    }
-
-    /// Where the field begins, if it is in the text.
-    fn offset(&self, field: &str) -> Option<usize> {
-        let root = DeTable::parse(self.text).ok()?;
-        let mut table = root.get_ref();
-        let mut parts = field.split('.').peekable();
-        while let Some(part) = parts.next() {
-            let (key, value) = table.iter().find(|(key, _)| key.get_ref() == part)?;
-            match value.get_ref() {
-                _ if parts.peek().is_none() => return Some(key.span().start),
-                DeValue::Table(inner) => table = inner,
-                _ => return None,
-            }
-        }
-        None
     }
 }

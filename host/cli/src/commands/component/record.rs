@@ -1,6 +1,5 @@
 //! `espalier component record`: traces of a model as a file.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,6 +65,5 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let tokenizer = checkpoint.tokenizer()?;
     let calibration = Calibration::draw(&args.calibration, &tokenizer, checkpoint.spec(), &request)?;
     let traces = RecordedTraces::record(&model, &calibration, &args.probes, &mut |_, _, _| true)?;
-    fs::write(&args.out, traces.to_bytes())
-        .with_context(|| format!("--out {} cannot be written", args.out.display()))
+    traces.write(&args.out).with_context(|| format!("--out {} cannot be written", args.out.display()))
 }
