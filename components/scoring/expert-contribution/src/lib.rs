@@ -11,7 +11,9 @@
 //! with. Where experts are used very unequally, as in a mixture trained without a balancing loss, a rarely used expert with
 //! large outputs counts little here.
 
-use espalier_scoring_policy::{Description, Guest, GuestJob, Job, ModelShape, ScoredUnit, Traces, Unit, identity};
+use espalier_scoring_policy::{
+    Description, Guest, GuestJob, Job, ModelShape, ScoredUnit, Traces, Unit, identity,
+};
 
 #[path = "../../reap/src/saliency.rs"]
 #[allow(dead_code, reason = "REAP's own mean and its log of unseen experts are not used here")]

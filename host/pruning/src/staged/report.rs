@@ -43,7 +43,7 @@ fn status(record: &RunRecord) -> &'static str {
 /// The facts about a run, as names and values.
 fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     vec![
-        ("Recipe", format!("{} (SHA-256 with the texts' paths: {})", record.recipe, record.recipe_sha256)),
+        ("Recipe", format!("{} (SHA-256 with its texts: {})", record.recipe, record.recipe_sha256)),
         ("Model", format!("{} (SHA-256 {})", record.model.display(), record.model_sha256)),
         ("Seed", record.seed.to_string()),
         ("Status", status(record).to_owned()),
@@ -64,7 +64,9 @@ fn gate_text(result: &GateResult) -> String {
 fn kept(layers: &[LayerPlan]) -> Vec<(&'static str, Vec<f64>)> {
     let share = |found: &Selection| found.kept_count() as f64 / found.count.max(1) as f64;
     let whole = |layer: &LayerPlan, value: f64| if layer.removed { 0.0 } else { value };
-    let heads = layers.iter().map(|layer| whole(layer, share(&layer.heads)));
+    // A key/value group takes its heads with it.
+    let heads = |layer: &LayerPlan| layer.kept_heads().len() as f64 / layer.heads.count.max(1) as f64;
+    let heads = layers.iter().map(|layer| whole(layer, heads(layer)));
     let mut rows = vec![("heads", heads.collect::<Vec<_>>())];
     let channels =
         layers.iter().map(|layer| layer.ffn_channels.as_ref().map(|found| whole(layer, share(found))));
@@ -120,7 +122,9 @@ fn page(record: &RunRecord) -> String {
             text += &format!("<li>gate: {}</li>\n", escape(&gate_text(gate)));
         }
         text += "</ul>\n";
-        for plan in &stage.plans {
+        for (cut, plan) in stage.plans.iter().enumerate() {
+            let (before, after) = (plan.before.parameters, plan.after.parameters);
+            text += &format!("<p>Cut {}: {before} parameters to {after}</p>\n", cut + 1);
             text += &heat_map(&kept(&plan.layers));
         }
     }
@@ -153,7 +157,11 @@ fn curves(rows: &[Row]) -> String {
     text
 }
 
+/// Nothing where there is one value alone.
 fn curve(name: &str, values: &[f64]) -> String {
+    let ([first, _, ..], Some(last)) = (values, values.last()) else { return String::new() };
+    let figure =
+        |value: f64| if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.4}") };
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (range, steps) = ((most - least).max(f64::MIN_POSITIVE), values.len().saturating_sub(1).max(1));
@@ -166,10 +174,10 @@ fn curve(name: &str, values: &[f64]) -> String {
     format!(
         "<figure style=\"display:inline-block;margin:.5rem 1rem .5rem 0\"><svg width=\"300\" height=\"100\" role=\"img\" \
          aria-label=\"{0}\"><polyline points=\"{points}\" fill=\"none\" stroke=\"#2a7\" stroke-width=\"2\"/></svg>\
-         <figcaption><b>{0}</b> {1:.4} to {2:.4}</figcaption></figure>\n",
+         <figcaption><b>{0}</b> {1} to {2}</figcaption></figure>\n",
         escape(name),
-        values.first().copied().unwrap_or_default(),
-        values.last().copied().unwrap_or_default(),
+        figure(*first),
+        figure(*last),
     )
 }
 
