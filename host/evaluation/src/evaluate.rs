@@ -23,6 +23,8 @@ pub struct EvaluationRequest {
     pub max_tokens: Option<usize>,
     /// Tokens that an answer to a sample may have.
     pub answer_tokens: usize,
+    /// Texts that every model is asked to go on with, most probable token by token.
+    pub prompts: Vec<String>,
     /// Measure speed.
     pub timing: Option<TimingRequest>,
 }
@@ -88,6 +90,7 @@ pub fn evaluate(
             notes.add(metric, found.notes);
             measurements.extend(found.measurements);
         }
+        let answers = loaded.answers(&request.prompts, request.answer_tokens, &mut report)?;
         let resident_bytes =
             resident_bytes().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
         rows.push(Row {
@@ -98,6 +101,7 @@ pub fn evaluate(
             weight_bytes: loaded.model().weight_bytes(),
             resident_bytes,
             measurements,
+            answers,
             timing,
         });
         record.get_or_insert_with(|| loaded.text().record().clone());
@@ -111,6 +115,7 @@ pub fn evaluate(
         metrics: metrics.iter().map(|metric| metric.identity().to_string()).collect(),
         device: device.to_string(),
         notes: notes.0,
+        prompts: request.prompts.clone(),
         has_baseline: baseline.is_some(),
         rows,
     })

@@ -79,7 +79,7 @@ impl ModelGenerator {
     }
 
     /// The answers to all samples without a candidate, as many at once as the engine runs.
-    fn answers(&self) -> Result<Arc<[String]>, EvaluationError> {
+    pub(crate) fn texts(&self) -> Result<Arc<[String]>, EvaluationError> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &*answers {
             return Ok(Arc::clone(known));
@@ -134,7 +134,7 @@ impl Generator for ModelGenerator {
     }
 
     fn answer(&self, index: usize) -> Result<String, InputError> {
-        Ok(self.answers()?.get(index).cloned().unwrap_or_default())
+        Ok(self.texts()?.get(index).cloned().unwrap_or_default())
     }
 }
 

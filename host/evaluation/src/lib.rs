@@ -32,7 +32,7 @@ pub use facts::{model_facts, unit_parameters};
 pub use generator::ModelGenerator;
 pub use logits::log_probability;
 pub use memory::{Residency, bytes_on_disk, residency, resident_bytes};
-pub use report::{Report, Row};
+pub use report::{Language, Report, Row, bilingual_page, escape};
 pub use scorer::ModelScorer;
 pub use subject::Subject;
 pub use text::{EvaluationText, TextRecord};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use espalier_components::{Baseline, EvaluationMetric, MetricInputs, MetricReport, Sample};
 use espalier_kernels::Device;
-use espalier_model::{Checkpoint, Model};
+use espalier_model::{Checkpoint, Model, Tokenizer};
 
 use crate::comparison::ModelComparison;
 use crate::data::EvaluationData;
@@ -35,6 +35,7 @@ pub struct Subject {
 pub(crate) struct LoadedSubject {
     name: String,
     model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
     text: Arc<EvaluationText>,
     samples: Arc<[Sample]>,
     /// Kept from metric to metric, because they all measure the same answers.
@@ -60,12 +61,12 @@ impl LoadedSubject {
         let generator = Arc::new(ModelGenerator::new(
             name.to_owned(),
             Arc::clone(&model),
-            tokenizer,
+            Arc::clone(&tokenizer),
             Arc::clone(&samples),
             request.answer_tokens,
             Arc::clone(&work),
         ));
-        Ok(Self { name: name.to_owned(), model, text, samples, generator, work })
+        Ok(Self { name: name.to_owned(), model, tokenizer, text, samples, generator, work })
     }
 
     pub(crate) const fn model(&self) -> &Arc<Model> {
@@ -101,6 +102,34 @@ impl LoadedSubject {
             report(name, work.done(), Some(work.done()))?;
             Ok(result?)
         })
+    }
+
+    /// How the model goes on with each of the prompts, most probable token by token.
+    pub(crate) fn answers(
+        &self,
+        prompts: &[String],
+        most_tokens: usize,
+        report: &mut ProgressReport<'_>,
+    ) -> Result<Vec<String>, EvaluationError> {
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sample =
+            |prompt: &String| Sample { prompt: prompt.clone(), references: Vec::new(), candidate: None };
+        let generator = ModelGenerator::new(
+            self.name.clone(),
+            Arc::clone(&self.model),
+            Arc::clone(&self.tokenizer),
+            prompts.iter().map(sample).collect(),
+            most_tokens,
+            Arc::clone(&self.work),
+        );
+        self.work.restart();
+        let total = prompts.len() as u64;
+        report("answers", 0, Some(total))?;
+        let answers = generator.texts()?;
+        report("answers", total, Some(total))?;
+        Ok(answers.to_vec())
     }
 
     fn inputs(&self, baseline: Option<&Arc<Model>>) -> MetricInputs {

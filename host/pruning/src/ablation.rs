@@ -51,6 +51,11 @@ impl ModelAblation {
         Arc::clone(&self.work)
     }
 
+    /// The loss without these units.
+    pub(crate) fn loss_without(&self, without: &[AblatedUnit]) -> Result<f64, PruningError> {
+        self.mean_loss(&ablation(self.model.spec(), without)?)
+    }
+
     fn mean_loss(&self, ablation: &Ablation) -> Result<f64, PruningError> {
         let vocabulary = self.model.spec().vocab_size;
         let (mut sum, mut count) = (0.0, 0_usize);
@@ -83,7 +88,7 @@ impl espalier_components::Ablation for ModelAblation {
     }
 
     fn loss(&self, without: &[AblatedUnit]) -> Result<f64, InputError> {
-        Ok(self.mean_loss(&ablation(self.model.spec(), without)?)?)
+        Ok(self.loss_without(without)?)
     }
 }
 

@@ -114,6 +114,30 @@ pub enum PruningError {
         /// The smallest share that the constraints allow.
         lowest: f64,
     },
+    /// A limit of what a smaller model may cost that is none, or that cannot be met.
+    #[error("the target is \"{found}\"; expected {expected}")]
+    Budget {
+        /// The limit as given.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A way to spread a target over layers that does not fit what is asked for.
+    #[error("allocation: found {found}; expected {expected}")]
+    Allocation {
+        /// What is asked for.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A protected unit that does not exist, or that the target leaves no room for.
+    #[error("{what}; expected {expected}")]
+    Protected {
+        /// The unit.
+        what: String,
+        /// What would be accepted.
+        expected: String,
+    },
     /// A constraint that no plan can satisfy or that is not a sensible number.
     #[error("constraint {name} is {found}; expected {expected}")]
     Constraint {

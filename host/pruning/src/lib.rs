@@ -10,6 +10,8 @@
 //! of the training room.
 
 mod ablation;
+mod aim;
+mod allocation;
 mod calibration;
 mod disk;
 mod error;
@@ -18,11 +20,13 @@ mod jobs;
 mod plan;
 mod policy;
 mod progress;
+mod protected;
 mod prune;
 mod recipe;
 mod recorded;
 mod refit;
 mod scores;
+mod search;
 mod size;
 mod staged;
 mod storage;
@@ -32,6 +36,8 @@ mod unit;
 mod weights;
 
 pub use ablation::ModelAblation;
+pub use aim::Aim;
+pub use allocation::Allocation;
 pub use calibration::{Calibration, CalibrationFile, CalibrationRecord, CalibrationRequest};
 pub use error::PruningError;
 pub use espalier_components::Unit;
@@ -42,15 +48,17 @@ pub use plan::{
 };
 pub use policy::score_units;
 pub use progress::{Phase, Progress, Unwatched};
-pub use prune::{ModelSource, PruneRequest, derive_plan, prune, refit_plan};
+pub use protected::Protected;
+pub use prune::{Derivation, ModelSource, PruneRequest, derive_plan, prune, refit_plan};
 pub use recipe::{Bound, Cut, Gate, Goal, Recipe, RecipeEvaluation, RecipeTexts, Stage};
 pub use recorded::RecordedTraces;
 pub use refit::{Refit, RefitRecord, RefitRequest, refit};
 pub use scores::Scores;
+pub use search::{Budget, Budgets, Candidate, Cost, LatencyModel, Limit, Search, Sensitivity};
 pub use size::Size;
 pub use staged::{
-    GateResult, RunProgress, RunRecord, RunRequest, RunSink, RunStatus, STATE_FILE, StageRecord, run_recipe,
-    write_report,
+    CutRecord, GateResult, Importance, RunProgress, RunRecord, RunRequest, RunSink, RunStatus, STATE_FILE,
+    StageRecord, run_recipe, write_report,
 };
 pub use storage::{NumberFormat, Storage, StorageType};
 pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery, surgery_with};

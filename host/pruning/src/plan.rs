@@ -13,6 +13,7 @@ mod loaders;
 mod planner;
 mod ranking;
 mod selection;
+mod space;
 mod target;
 
 use espalier_components::{AblatedUnit, Unit};
@@ -26,6 +27,7 @@ pub use self::layer::{ExpertChannels, LayerPlan};
 pub(crate) use self::planner::units;
 pub use self::planner::{PlanRequest, plan};
 pub use self::selection::Selection;
+pub(crate) use self::space::{Choice, Space, spread};
 pub use self::target::{Count, Target};
 use crate::calibration::CalibrationRecord;
 use crate::error::PruningError;
@@ -33,7 +35,7 @@ use crate::size::Size;
 use crate::storage::Storage;
 
 /// The version of the plan document; raised when a reader of an older version would misread it.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// The policy component that scored the units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +59,8 @@ pub struct Plan {
     pub units: Vec<Unit>,
     /// What the plan respects.
     pub constraints: Constraints,
-    /// Who scored the units; absent in a plan that removes nothing.
-    pub policy: Option<PolicyReference>,
+    /// Who scored the units, each kind by the first that scores it; none in a plan that removes nothing.
+    pub policies: Vec<PolicyReference>,
     /// What the scores were measured on; absent where nothing was measured.
     pub calibration: Option<CalibrationRecord>,
     /// The number formats that `bytes` are counted in and that surgery writes.
@@ -83,7 +85,7 @@ impl Plan {
             target: Target::default(),
             units: Vec::new(),
             constraints: Constraints::default(),
-            policy: None,
+            policies: Vec::new(),
             calibration: None,
             storage,
             before: size,

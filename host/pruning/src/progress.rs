@@ -15,6 +15,8 @@ pub enum Phase {
     Score,
     /// Running calibration windows through the model without some units; how many, only the policy knows (a total of 0).
     Ablate,
+    /// Measuring what is lost by how much goes, and what is gained; counted in measurements (a total of 0).
+    Search,
     /// Choosing the units that go.
     Plan,
     /// Fitting the projections behind what goes; counted in layers.
@@ -34,6 +36,7 @@ impl Phase {
             Self::Calibrate => "calibrate",
             Self::Score => "score",
             Self::Ablate => "ablate",
+            Self::Search => "search",
             Self::Plan => "plan",
             Self::Refit => "refit",
             Self::Surgery => "surgery",

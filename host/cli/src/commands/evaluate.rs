@@ -30,9 +30,12 @@ pub(crate) struct Args {
     /// Use only so many tokens from the start of the text.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Most tokens of the model's answer to a sample.
+    /// Most tokens of a model's answer to a sample or a prompt.
     #[arg(long, value_name = "N", default_value_t = EvaluationRequest::ANSWER_TOKENS)]
     answer_tokens: usize,
+    /// A text that every model is asked to go on with, in the report side by side; several allowed.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
     /// Leave out the measurement of speed.
     #[arg(long)]
     no_timing: bool,
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         data: args.data.clone(),
         max_tokens: args.max_tokens,
         answer_tokens: args.answer_tokens,
+        prompts: args.prompt.clone(),
         timing: (!args.no_timing).then(TimingRequest::default),
     };
     let mut bar = Bar::new();

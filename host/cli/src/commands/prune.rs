@@ -1,15 +1,17 @@
 //! `espalier prune`: make a smaller checkpoint.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use espalier_components::ScoringPolicy;
 use espalier_model::Checkpoint;
 use espalier_pruning::{
-    CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan, Progress, PruneRequest, Refit,
-    RefitRequest, StorageType, Surgery, Target, Unit, derive_plan, refit_plan, surgery_with,
+    Aim, Allocation, Budgets, CalibrationRequest, Constraints, Count, Layout, ModelSource, Phase, Plan,
+    Progress, Protected, PruneRequest, Refit, RefitRequest, StorageType, Surgery, Target, Unit, derive_plan,
+    refit_plan, surgery_with,
 };
 
 use crate::component_file;
@@ -24,15 +26,29 @@ pub(crate) struct Args {
     /// HF directory or GGUF file.
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// The scoring policy: a component file, or the name of a built one.
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["plan", "recipe"])]
-    policy: Option<String>,
+    /// The scoring policy: a component file, or the name of a built one. Of several the first that scores a kind of unit is
+    /// asked for it: `block-influence,wanda`.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", required_unless_present_any = ["plan", "recipe"])]
+    policy: Vec<String>,
     /// The kinds of units that may go: layer, head, kv-group, ffn-channel, expert, expert-channel.
     #[arg(long, value_delimiter = ',', value_name = "KIND", required_unless_present_any = ["plan", "keep_count", "recipe"])]
     units: Vec<Unit>,
     /// The share of all parameters that may stay, above 0 and at most 1.
-    #[arg(long, required_unless_present_any = ["plan", "keep_count", "recipe"])]
+    #[arg(long, required_unless_present_any = ["plan", "keep_count", "recipe", "target"])]
     keep: Option<f64>,
+    /// Search the plan with the least predicted loss within these limits: parameters, memory, flops and latency, absolute or
+    /// as multiples of the unpruned model's, such as `memory<=11GiB,latency<=0.75x`. The choices that nothing beats are
+    /// printed before anything is cut.
+    #[arg(long, value_name = "LIMITS", conflicts_with_all = ["keep", "keep_count", "plan", "recipe"])]
+    target: Option<Budgets>,
+    /// How --keep is spread over the layers: uniform, global (by scores) or sensitivity (by measured losses); the latter two
+    /// need `--layout espalier`.
+    #[arg(long, default_value = "uniform", value_parser = allocation, conflicts_with_all = ["plan", "recipe"])]
+    allocation: Allocation,
+    /// Units that must stay: a kind, and layers where not all are meant. Several allowed: `layer=0:1,ffn-channel=29`.
+    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected,
+          conflicts_with_all = ["plan", "recipe"])]
+    protect: Vec<Protected>,
     /// How many units of a kind stay: layers in all; experts, heads, groups and channels in each layer; channels in each
     /// expert. Several allowed: `expert=24,head=56`. One count for each layer (`expert=24:24:20`) needs
     /// `--layout espalier`.
@@ -114,6 +130,23 @@ fn storage_type(name: &str) -> Result<StorageType, String> {
         .ok_or_else(|| format!("\"{name}\" is not a number format; expected source, bf16, f16 or f32"))
 }
 
+/// `--allocation`.
+fn allocation(name: &str) -> Result<Allocation, String> {
+    Allocation::parse(name)
+        .ok_or_else(|| format!("\"{name}\" is not an allocation; expected uniform, global or sensitivity"))
+}
+
+/// `--protect`.
+fn protected(text: &str) -> Result<Protected, String> {
+    let (unit, layers) = text.split_once('=').map_or((text, None), |(unit, layers)| (unit, Some(layers)));
+    let unit: Unit = unit.parse().map_err(|error| format!("{error}"))?;
+    let layers = layers.map(|layers| layers.split(':').map(str::parse).collect::<Result<Vec<usize>, _>>());
+    let layers = layers.transpose().map_err(|_| {
+        format!("\"{text}\" does not name layers; expected KIND, or KIND=N:N:… with numbers of layers")
+    })?;
+    Ok(Protected { unit, layers, indices: None })
+}
+
 /// `--layout`.
 fn layout(name: &str) -> Result<Layout, String> {
     Layout::parse(name).ok_or_else(|| format!("\"{name}\" is not a layout; expected portable or espalier"))
@@ -182,7 +215,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Calibrates and plans; refuses an output that exists before minutes of calibration.
 fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progress) -> Result<Plan> {
-    let Some(policy) = &args.policy else { bail!("--policy is missing; expected it, or --plan") };
     let mut target = Target { keep: args.keep, ..Target::default() };
     for (unit, count) in &args.keep_count {
         let again = target.counts.insert(*unit, count.clone());
@@ -195,10 +227,14 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
             out.display()
         );
     }
-    let policy = component_file::scoring_policy(policy)?;
+    let policies = args.policy.iter().map(|name| component_file::scoring_policy(name));
+    let policies = policies.collect::<Result<Vec<_>>>()?;
+    let policies: Vec<&ScoringPolicy> = policies.iter().collect();
     let request = PruneRequest {
         units: args.units.clone(),
-        target,
+        aim: args.target.clone().map_or(Aim::Target(target), Aim::Budgets),
+        allocation: args.allocation,
+        protected: args.protect.clone(),
         constraints: Constraints {
             ffn_channel_multiple: args.ffn_channel_multiple,
             lossless: !args.requantize,
@@ -211,7 +247,12 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
         refit: None,
     };
     let model = ModelSource::Load(args.device.open(args.threads)?);
-    Ok(derive_plan(checkpoint, &model, &policy, &request, progress)?)
+    let derivation = derive_plan(checkpoint, &model, &policies, &request, progress)?;
+    if let Some(search) = &derivation.search {
+        // Standard output may be the plan itself.
+        write!(stderr(), "{}", search.to_text())?;
+    }
+    Ok(derivation.plan)
 }
 
 /// Fits what the plan leaves.

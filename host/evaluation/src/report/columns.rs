@@ -2,7 +2,7 @@
 
 use espalier_components::Measurement;
 
-use super::{Report, Row, number};
+use super::{Language, Report, Row, number};
 
 /// A column: its title and one cell per row.
 pub(super) struct Column {
@@ -30,24 +30,31 @@ impl Cell {
 }
 
 /// The columns that have at least one value.
-pub(super) fn columns(report: &Report) -> Vec<Column> {
+pub(super) fn columns(report: &Report, language: Language) -> Vec<Column> {
+    let title = |english: &'static str, chinese: &'static str| language.choose(english, chinese);
     let mut columns = vec![
-        words(report, "model", |row| row.name.clone()),
-        words(report, "format", |row| row.formats.join("+")),
+        words(report, title("model", "模型"), |row| row.name.clone()),
+        words(report, title("format", "格式"), |row| row.formats.join("+")),
     ];
     let mut push = |title: &str, figure: &dyn Fn(&Row) -> Option<Figure>| {
         columns.extend(figures(report, title, figure));
     };
-    push("parameters", &|row| Some(Figure::new(row.parameters as f64, number::count(row.parameters))));
-    push("on disk", &|row| Some(Figure::bytes(row.bytes_on_disk)));
-    push("weights", &|row| Some(Figure::bytes(row.weight_bytes)));
-    push("resident", &|row| row.resident_bytes.map(Figure::bytes));
+    push(title("parameters", "参数量"), &|row| {
+        Some(Figure::new(row.parameters as f64, number::count(row.parameters)))
+    });
+    push(title("on disk", "磁盘占用"), &|row| Some(Figure::bytes(row.bytes_on_disk)));
+    push(title("weights", "权重内存"), &|row| Some(Figure::bytes(row.weight_bytes)));
+    push(title("resident", "常驻内存"), &|row| row.resident_bytes.map(Figure::bytes));
     for name in measurement_names(report) {
         push(&name, &|row| row.measurements.iter().find(|found| found.name == name).map(Figure::measured));
     }
     let milliseconds = |value: f64| Figure::new(value, number::figure(value));
-    push("prefill ms/token", &|row| row.timing.map(|timing| milliseconds(timing.prefill_ms_per_token)));
-    push("decode ms/token", &|row| row.timing.map(|timing| milliseconds(timing.decode_ms_per_token)));
+    push(title("prefill ms/token", "预填充 毫秒/词元"), &|row| {
+        row.timing.map(|timing| milliseconds(timing.prefill_ms_per_token))
+    });
+    push(title("decode ms/token", "解码 毫秒/词元"), &|row| {
+        row.timing.map(|timing| milliseconds(timing.decode_ms_per_token))
+    });
     columns
 }
 

@@ -1,10 +1,10 @@
 //! The report as a Markdown table.
 
-use super::Report;
 use super::columns::{Cell, Column, columns};
+use super::{Language, Report};
 
-pub(super) fn render(report: &Report) -> String {
-    let columns = columns(report);
+pub(super) fn render(report: &Report, language: Language) -> String {
+    let columns = columns(report, language);
     let mut lines = vec![
         line(&columns, |column| escape(&column.title)),
         line(&columns, |column| if column.numeric { "---:" } else { "---" }.to_owned()),
@@ -15,8 +15,16 @@ pub(super) fn render(report: &Report) -> String {
         }));
     }
     lines.push(String::new());
-    lines.extend(report.remarks().iter().map(|note| format!("- {}", escape(note))));
+    lines.extend(report.remarks(language).iter().map(|note| format!("- {}", escape(note))));
     lines.push(String::new());
+    for (index, prompt) in report.prompts.iter().enumerate() {
+        lines.push(format!("> **{}**", escape(prompt)));
+        for row in report.rows.iter().filter(|row| index < row.answers.len()) {
+            let answer = row.answers.get(index).map(|answer| escape(answer)).unwrap_or_default();
+            lines.push(format!("> - {}: {answer}", escape(&row.name)));
+        }
+        lines.push(String::new());
+    }
     lines.join("\n")
 }
 

@@ -1,10 +1,10 @@
 //! The report on a terminal: columns aligned by spaces.
 
-use super::Report;
 use super::columns::{Column, columns};
+use super::{Language, Report};
 
 pub(super) fn render(report: &Report) -> String {
-    let columns = columns(report);
+    let columns = columns(report, Language::English);
     let widths: Vec<usize> = columns.iter().map(width).collect();
     let mut lines = vec![line(&columns, &widths, |column| column.title.clone())];
     lines.push(widths.iter().map(|&width| "-".repeat(width)).collect::<Vec<_>>().join("  "));
@@ -14,7 +14,12 @@ pub(super) fn render(report: &Report) -> String {
         }));
     }
     lines.push(String::new());
-    lines.extend(report.remarks());
+    lines.extend(report.remarks(Language::English));
+    for (index, prompt) in report.prompts.iter().enumerate() {
+        lines.push(format!("\n{prompt:?}"));
+        let answers = report.rows.iter().filter_map(|row| Some((&row.name, row.answers.get(index)?)));
+        lines.extend(answers.map(|(name, answer)| format!("  {name}: {answer:?}")));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

@@ -10,6 +10,7 @@ fn request(fixture: &Fixture) -> EvaluationRequest {
         data: fixture.write("data.txt", TEXT.repeat(4)),
         max_tokens: Some(200),
         answer_tokens: 8,
+        prompts: Vec::new(),
         timing: Some(TimingRequest { prefill_tokens: 8, decode_tokens: 2, runs: 1 }),
     }
 }
@@ -60,4 +61,25 @@ fn a_model_that_is_not_there_is_named() {
     assert!(error.to_string().contains("absent"), "{error}");
     let none = evaluate(&cpu.clone().into(), None, &[], &[], &request(&fixture), &mut |_| true);
     assert!(matches!(none, Err(EvaluationError::NoSubject)));
+}
+
+#[test]
+fn every_model_answers_the_same_prompts() {
+    let fixture = Fixture::new();
+    fixture.other("small", 320, 3);
+    let (baseline, small) = (subject(&fixture, "tiny"), subject(&fixture, "small"));
+    let cpu = Cpu::new(1).unwrap();
+    let prompts = ["We the", "of the people"].map(str::to_owned).to_vec();
+    let asked = EvaluationRequest { prompts: prompts.clone(), timing: None, ..request(&fixture) };
+    let run = || {
+        evaluate(&cpu.clone().into(), Some(&baseline), &[small.clone()], &[], &asked, &mut |_| true).unwrap()
+    };
+    let report = run();
+    assert_eq!(report.prompts, prompts);
+    for row in &report.rows {
+        assert_eq!(row.answers.len(), 2, "{row:?}");
+        assert!(row.answers.iter().all(|answer| !answer.is_empty()), "{row:?}");
+    }
+    assert_ne!(report.rows[0].answers, report.rows[1].answers);
+    assert_eq!(run().rows[0].answers, report.rows[0].answers);
 }

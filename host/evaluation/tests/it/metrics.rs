@@ -28,7 +28,13 @@ fn tiny(fixture: &Fixture) -> [Subject; 1] {
 
 fn request(fixture: &Fixture, max_tokens: usize) -> EvaluationRequest {
     let data = fixture.write("data.txt", TEXT.repeat(40));
-    EvaluationRequest { data, max_tokens: Some(max_tokens), answer_tokens: 8, timing: None }
+    EvaluationRequest {
+        data,
+        max_tokens: Some(max_tokens),
+        answer_tokens: 8,
+        prompts: Vec::new(),
+        timing: None,
+    }
 }
 
 #[test]
@@ -96,7 +102,13 @@ fn answers_agreement_and_notes_come_to_the_report() {
     let line = |fields: &str| format!("{{\"prompt\": \"The whale\", \"reference\": \"{TEXT}\"{fields}}}\n");
     let samples = [line(""), line(&format!(", \"candidate\": \"{TEXT}\""))].concat().repeat(20);
     let data = fixture.write("data.jsonl", samples);
-    let request = EvaluationRequest { data, max_tokens: Some(1_000), answer_tokens: 8, timing: None };
+    let request = EvaluationRequest {
+        data,
+        max_tokens: Some(1_000),
+        answer_tokens: 8,
+        prompts: Vec::new(),
+        timing: None,
+    };
     let metrics = ["bleu", "exact-match", "agreement"].map(|name| metric(name, Limits::metric()));
     let cpu = Cpu::new(1).unwrap();
     let report =

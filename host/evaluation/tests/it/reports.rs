@@ -1,7 +1,7 @@
 //! The report in its four forms.
 
 use espalier_components::Measurement;
-use espalier_evaluation::{Report, Row, TextRecord, Timing, TimingRequest};
+use espalier_evaluation::{Language, Report, Row, TextRecord, Timing, TimingRequest};
 
 fn row(name: &str, parameters: u64, bytes: u64, perplexity: f64) -> Row {
     Row {
@@ -16,6 +16,7 @@ fn row(name: &str, parameters: u64, bytes: u64, perplexity: f64) -> Row {
             value: perplexity,
             standard_error: Some(0.25),
         }],
+        answers: Vec::new(),
         timing: Some(Timing {
             prefill_ms_per_token: 1.5 * parameters as f64 / 1e8,
             decode_ms_per_token: 8.0 * parameters as f64 / 1e8,
@@ -45,6 +46,7 @@ fn report() -> Report {
         },
         metrics: vec!["perplexity@0.1.0".to_owned()],
         notes: vec!["perplexity: a < b".to_owned()],
+        prompts: Vec::new(),
         device: "CPU with AVX2, 2 threads".to_owned(),
         has_baseline: true,
         rows: vec![quantised, pruned],
@@ -58,7 +60,17 @@ fn the_table_is_aligned_and_shows_changes() {
 
 #[test]
 fn markdown_shows_the_same() {
-    assert_eq!(report().to_markdown(), include_str!("report.md"));
+    assert_eq!(report().to_markdown(Language::English), include_str!("report.md"));
+}
+
+#[test]
+fn chinese_says_the_same() {
+    let text = report().to_markdown(Language::Chinese);
+    assert_eq!(text.lines().count(), report().to_markdown(Language::English).lines().count());
+    assert!(
+        text.contains("| 模型 | 格式 | 参数量 |") && text.contains("字节和速度应在相同格式下比较"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -69,11 +81,21 @@ fn json_loses_nothing() {
 
 #[test]
 fn the_page_needs_nothing_and_trusts_no_name() {
-    let page = report().to_html();
+    let mut report = report();
+    report.prompts = vec!["Why <i>?".to_owned()];
+    for row in &mut report.rows {
+        row.answers = vec![format!("{} & more", row.name)];
+    }
+    let page = report.to_html();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
     assert!(page.contains("pruned|75 &lt;b&gt;") && !page.contains("<b>"));
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));
-    assert_eq!(page.matches("<th").count(), page.matches("<td").count() / 2 + 1, "the word thead counts too");
+    // In each language a table of two models, and one of a prompt and its answers.
+    let (titles, cells) =
+        (page.matches("<th>").count() + page.matches("<th class").count(), page.matches("<td").count());
+    assert_eq!((titles - 6, cells - 6), (2 * 10, 2 * 20));
+    assert!(page.contains("Why &lt;i&gt;?") && page.contains("original &amp; more"));
+    assert!(page.contains("<main class=\"zh\" lang=\"zh\">") && page.contains("评测：test.txt"));
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub struct PlanRequest {
     /// The number formats in which bytes are predicted and written.
     pub storage: Storage,
     /// Who scored the units.
-    pub policy: Option<PolicyReference>,
+    pub policies: Vec<PolicyReference>,
     /// What the scores were measured on.
     pub calibration: Option<CalibrationRecord>,
 }
@@ -77,7 +77,7 @@ pub fn plan(scores: &Scores, spec: &ModelSpec, request: &PlanRequest) -> Result<
     plan.target.clone_from(target);
     plan.units = units;
     plan.constraints = *constraints;
-    plan.policy.clone_from(&request.policy);
+    plan.policies.clone_from(&request.policies);
     plan.calibration.clone_from(&request.calibration);
     let removed = match used.get(Unit::Layer) {
         Some(layers) => {
@@ -207,7 +207,7 @@ fn remove(entry: &mut LayerPlan, layer: &LayerSpec, scores: &Scores, counts: &Co
     entry.expert_channels = experts.kept().into_iter().map(of_expert).collect();
 }
 
-fn check_constraints(constraints: &Constraints) -> Result<(), PruningError> {
+pub(super) fn check_constraints(constraints: &Constraints) -> Result<(), PruningError> {
     if constraints.ffn_channel_multiple == 0 {
         return Err(PruningError::Constraint {
             name: "ffn_channel_multiple",
@@ -218,7 +218,7 @@ fn check_constraints(constraints: &Constraints) -> Result<(), PruningError> {
     Ok(())
 }
 
-fn check_heads_per_group(constraints: &Constraints, shape: &Shape) -> Result<(), PruningError> {
+pub(super) fn check_heads_per_group(constraints: &Constraints, shape: &Shape) -> Result<(), PruningError> {
     let (heads, most) = (constraints.min_heads_per_group, shape.whole.heads_per_group);
     if heads == 0 || heads > most {
         return Err(PruningError::Constraint {

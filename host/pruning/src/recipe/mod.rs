@@ -4,32 +4,37 @@
 //! its file. What depends on the model (units that it has, counts that it allows) is refused when the stage begins.
 
 mod place;
+#[cfg(test)]
+mod schema;
+mod stage;
 mod table;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use espalier_components::Unit;
+use espalier_kernels::WeightFormat;
 use espalier_state::Digest;
 use espalier_training::{Configuration, TomlText, TrainingError};
 use serde::{Deserialize, Serialize};
 
 use self::place::Places;
-use self::table::{File, GateTable, StageTable};
+use self::table::File;
+use crate::aim::Aim;
+use crate::allocation::Allocation;
 use crate::calibration::CalibrationRequest;
 use crate::error::PruningError;
-use crate::plan::{Constraints, Count};
+use crate::plan::Constraints;
+use crate::protected::Protected;
 use crate::refit::RefitRequest;
 use crate::storage::StorageType;
-
-/// Settings of training that the run gives itself.
-const GIVEN: [&str; 5] = ["model", "teacher", "texts", "seed", "scratch"];
 
 /// A valid recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// What it is called.
     pub name: String,
+    /// The file or the built-in recipe that it was read from.
+    pub source: String,
     /// What it is for.
     pub about: Option<String>,
     /// Seed of everything that is drawn.
@@ -55,6 +60,10 @@ pub struct RecipeEvaluation {
     pub metrics: Vec<String>,
     /// Tokens of the text to use; all if none.
     pub max_tokens: Option<usize>,
+    /// Texts that every model is asked to go on with.
+    pub prompts: Vec<String>,
+    /// Tokens that it may go on for.
+    pub answer_tokens: usize,
     /// Whether speed is measured too.
     pub timing: bool,
 }
@@ -77,6 +86,8 @@ pub struct Stage {
     pub cut: Option<Cut>,
     /// The configuration of training without model, teacher, texts and seed, which the run adds.
     training: Option<toml::Table>,
+    /// The number format that the stage's model is quantised to at the end, as a GGUF file.
+    pub quantize: Option<WeightFormat>,
     /// What must hold afterwards.
     pub gates: Vec<Gate>,
 }
@@ -84,14 +95,18 @@ pub struct Stage {
 /// What goes in a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cut {
-    /// The scoring policy: a component's file or name.
-    pub policy: String,
+    /// The scoring policies: components' files or names. The first that scores a kind of unit is asked for it.
+    pub policies: Vec<String>,
     /// The kinds that may go.
     pub units: Vec<Unit>,
     /// How much stays.
     pub goal: Goal,
     /// Cuts on the way to the goal, each scored on what the last one left.
     pub cuts: usize,
+    /// How the goal is spread over the layers.
+    pub allocation: Allocation,
+    /// What must stay.
+    pub protected: Vec<Protected>,
     /// What plans respect.
     pub constraints: Constraints,
     /// Number format of the stage's model.
@@ -107,8 +122,8 @@ pub enum Goal {
     Keep(f64),
     /// So many parameters at most.
     Parameters(u64),
-    /// Units of each kind.
-    Counts(BTreeMap<Unit, Count>),
+    /// What one cut aims at: counts, shares of units, a least score, or budgets.
+    Aim(Aim),
 }
 
 /// What must hold after a stage.
@@ -196,6 +211,13 @@ impl Recipe {
             stages.push(stage);
         }
         check_shares(&places, &stages)?;
+        let last = stages.len() - 1;
+        if let Some(index) =
+            stages.iter().position(|stage| stage.quantize.is_some()).filter(|&index| index < last)
+        {
+            let expected = "nothing before the last stage, as later ones would work on rounded weights";
+            return Err(places.field(&format!("stages.{index}.quantize"), "a number format", expected));
+        }
         let mut identity = text.to_owned();
         for path in used.iter().chain([&evaluation]) {
             let contents = std::fs::read(path).map_err(PruningError::file("read", path))?;
@@ -203,6 +225,7 @@ impl Recipe {
         }
         Ok(Self {
             name: file.name,
+            source: name.to_owned(),
             about: file.about,
             seed: file.seed,
             texts: used,
@@ -215,6 +238,8 @@ impl Recipe {
                 text: evaluation,
                 metrics: file.evaluation.metrics,
                 max_tokens: file.evaluation.max_tokens,
+                prompts: file.evaluation.prompts,
+                answer_tokens: file.evaluation.answer_tokens,
                 timing: file.evaluation.timing,
             },
             stages,
@@ -253,118 +278,6 @@ impl Stage {
     }
 }
 
-impl StageTable {
-    fn validate(self, places: &Places<'_>, index: usize, seed: u64) -> Result<Stage, PruningError> {
-        let at = |field: &str| format!("stages.{index}.{field}");
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-        if self.name.is_empty() || !self.name.chars().all(plain) {
-            let found = format!("{:?}", self.name);
-            return Err(places.field(&at("name"), found, "letters, digits, - and _"));
-        }
-        if let Some(refit) = &self.refit
-            && refit.check().is_err()
-        {
-            return Err(places.field(&at("refit.ridge"), refit.ridge, "a number above 0"));
-        }
-        let goal = self.goal(places, index)?;
-        let cut = match (self.policy, goal) {
-            (Some(policy), Some(goal)) => {
-                if self.units.is_empty() && !matches!(goal, Goal::Counts(_)) {
-                    return Err(places.field(&at("units"), "none", "the kinds of units that may go"));
-                }
-                let cuts = self.cuts.unwrap_or(1);
-                if cuts == 0 || (cuts > 1 && matches!(goal, Goal::Counts(_))) {
-                    let expected = "1, or more on the way to keep or parameters";
-                    return Err(places.field(&at("cuts"), cuts, expected));
-                }
-                let (units, constraints, storage) = (self.units, self.constraints, self.dtype);
-                Some(Cut { policy, units, goal, cuts, constraints, storage, refit: self.refit })
-            }
-            (Some(_), None) => {
-                return Err(places.field(
-                    &at("keep"),
-                    "nothing",
-                    "keep, parameters or counts, as there is a policy",
-                ));
-            }
-            (None, Some(_)) => {
-                return Err(places.field(&at("policy"), "nothing", "a policy that says what goes"));
-            }
-            (None, None) if self.training.is_none() => {
-                return Err(places.field(&at("policy"), "nothing", "a policy, or training"));
-            }
-            (None, None) => None,
-        };
-        let gates = self.gates.into_iter().enumerate();
-        let gates = gates.map(|(gate, table)| table.validate(places, &at(&format!("gates.{gate}"))));
-        let gates = gates.collect::<Result<_, _>>()?;
-        let stage = Stage { name: self.name, cut, training: self.training, gates };
-        stage.check_training(places, &at("training"), seed)?;
-        Ok(stage)
-    }
-
-    fn goal(&self, places: &Places<'_>, index: usize) -> Result<Option<Goal>, PruningError> {
-        let at = |field: &str| format!("stages.{index}.{field}");
-        match (self.keep, &self.parameters, self.counts.is_empty()) {
-            (None, None, true) => Ok(None),
-            (Some(keep), None, true) => {
-                if keep > 0.0 && keep < 1.0 {
-                    return Ok(Some(Goal::Keep(keep)));
-                }
-                let expected = "a share of the unpruned model's parameters above 0 and below 1";
-                Err(places.field(&at("keep"), keep, expected))
-            }
-            (None, Some(text), true) => match count_of(text) {
-                Some(count) => Ok(Some(Goal::Parameters(count))),
-                None => {
-                    let expected = "a number of parameters such as \"90M\" or \"15B\"";
-                    Err(places.field(&at("parameters"), format!("{text:?}"), expected))
-                }
-            },
-            (None, None, false) => Ok(Some(Goal::Counts(self.counts.clone()))),
-            _ => Err(places.field(
-                &format!("stages.{index}"),
-                "several goals",
-                "one of keep, parameters and counts",
-            )),
-        }
-    }
-}
-
-impl Stage {
-    /// Refuses what training would refuse, before anything is computed.
-    fn check_training(&self, places: &Places<'_>, field: &str, seed: u64) -> Result<(), PruningError> {
-        let given =
-            self.training.iter().flat_map(toml::Table::keys).find(|key| GIVEN.contains(&key.as_str()));
-        if let Some(key) = given {
-            return Err(places.field(&format!("{field}.{key}"), "a value", "nothing, as the run sets it"));
-        }
-        let texts = [PathBuf::from("text")];
-        match self.configuration(Path::new("model"), Path::new("teacher"), &texts, seed) {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err(TrainingError::Configuration { field: inner, found, expected, .. })) => {
-                Err(places.field(&format!("{field}.{inner}"), found, expected))
-            }
-            Some(Err(TrainingError::ConfigurationText { message, .. })) => {
-                let named = message.split('`').nth(1).unwrap_or_default();
-                Err(places.message(&format!("{field}.{named}"), message.clone()))
-            }
-            Some(Err(other)) => Err(other.into()),
-        }
-    }
-}
-
-impl GateTable {
-    fn validate(self, places: &Places<'_>, field: &str) -> Result<Gate, PruningError> {
-        let bound = match (self.at_most, self.at_least) {
-            (Some(limit), None) if limit.is_finite() => Bound::AtMost(limit),
-            (None, Some(limit)) if limit.is_finite() => Bound::AtLeast(limit),
-            _ => return Err(places.field(field, "no single limit", "at_most or at_least, a finite number")),
-        };
-        Ok(Gate { metric: self.metric, bound, relative: self.relative })
-    }
-}
-
 fn exists(places: &Places<'_>, field: &str, path: &Path) -> Result<(), PruningError> {
     if path.is_file() {
         return Ok(());
@@ -387,18 +300,6 @@ fn check_shares(places: &Places<'_>, stages: &[Stage]) -> Result<(), PruningErro
     Ok(())
 }
 
-/// `90M`, `15B`, `1.5B`, `800K` or a plain number.
-fn count_of(text: &str) -> Option<u64> {
-    let (number, factor) = match text.as_bytes().last()? {
-        b'K' => (text.get(..text.len() - 1)?, 1e3),
-        b'M' => (text.get(..text.len() - 1)?, 1e6),
-        b'B' => (text.get(..text.len() - 1)?, 1e9),
-        _ => (text, 1.0),
-    };
-    let count = number.parse::<f64>().ok()? * factor;
-    (count.is_finite() && (1.0..9e18).contains(&count)).then_some(count.round() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,6 +312,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let texts = RecipeTexts { evaluation: Some(file.path().to_owned()), ..RecipeTexts::default() };
         Recipe::parse(text, "r.toml", Path::new("/base"), &texts).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_stage_may_search_spread_protect_and_quantize() {
+        let text = RECIPE.replace(
+            "keep = 0.9",
+            "target = \"memory<=0.8x,latency<=52ms\"\nprotect = [{ unit = \"layer\", layers = [0] }]\nquantize = \"q8_0\"",
+        );
+        let recipe = parse(&text).unwrap();
+        let (stage, cut) = (&recipe.stages[0], recipe.stages[0].cut.as_ref().unwrap());
+        assert_eq!(stage.quantize, Some(WeightFormat::Q8_0));
+        assert_eq!(cut.goal, Goal::Aim(Aim::Budgets("memory<=0.8x,latency<=52ms".parse().unwrap())));
+        assert_eq!(cut.protected, [Protected { unit: Unit::Layer, layers: Some(vec![0]), indices: None }]);
+        let text = RECIPE.replace("keep = 0.9", "keep = 0.9\nallocation = \"global\"");
+        assert_eq!(parse(&text).unwrap().stages[0].cut.as_ref().unwrap().allocation, Allocation::Global);
     }
 
     #[test]
@@ -443,6 +359,26 @@ mod tests {
             ("name = \"a\"", "name = \"../a\"", "line 3: stages.0.name: found \"../a\", expected letters"),
             ("policy = \"random\"\n", "", "stages.0.policy: found nothing, expected a policy"),
             ("keep = 0.9", "keep = 0.9\ncuts = 0", "line 7: stages.0.cuts: found 0, expected 1"),
+            (
+                "keep = 0.9",
+                "target = \"speed<=1x\"",
+                "line 6: stages.0.target: found \"speed<=1x\", expected param",
+            ),
+            (
+                "keep = 0.9",
+                "keep = 0.9\ncuts = 2\nallocation = \"global\"",
+                "line 8: stages.0.allocation: found global, expected uniform",
+            ),
+            (
+                "keep = 0.9",
+                "keep = 0.9\nquantize = \"q3\"",
+                "line 7: stages.0.quantize: found \"q3\", expected",
+            ),
+            (
+                "keep = 0.9",
+                "keep = 0.9\ntarget = \"memory<=0.9x\"",
+                "line 2: stages.0: found several goals, expected one of keep",
+            ),
             (
                 "name = \"x\"",
                 "name = \"x\"\ntexts = [\"no.txt\"]",

@@ -5,6 +5,8 @@
 //! names when they are whole, so that a run killed at any moment goes on from its last checkpoint (training from its own)
 //! and ends with the bytes that an uninterrupted one ends with.
 
+mod commands;
+mod importance;
 mod record;
 mod report;
 mod stage;
@@ -14,12 +16,13 @@ use std::path::{Path, PathBuf};
 use espalier_components::{EvaluationMetric, Host, ScoringPolicy, World, find_component, read_component};
 use espalier_kernels::Device;
 
-pub use self::record::{GateResult, RunRecord, RunStatus, STATE_FILE, StageRecord};
+pub use self::importance::Importance;
+pub use self::record::{CutRecord, GateResult, RunRecord, RunStatus, STATE_FILE, StageRecord};
 pub use self::report::write_report;
 use self::stage::Work;
 use crate::calibration::BUILT_IN;
 use crate::error::PruningError;
-use crate::recipe::Recipe;
+use crate::recipe::{Cut, Recipe};
 
 /// The link to the last good model.
 const MODEL: &str = "model";
@@ -97,7 +100,7 @@ pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Resul
             recipe,
             stage,
             device: &request.device,
-            policy: policies.get(index).and_then(Option::as_ref),
+            policies: policies.get(index).map_or(&[], Vec::as_slice),
             metrics: &metrics,
             texts: &texts,
             unpruned: &model,
@@ -115,9 +118,10 @@ pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Resul
     Ok(record)
 }
 
-fn policies(host: &Host, recipe: &Recipe) -> Result<Vec<Option<ScoringPolicy>>, PruningError> {
-    let policy = |name: &str| Ok(ScoringPolicy::new(component(host, name, World::ScoringPolicy)?)?);
-    recipe.stages.iter().map(|stage| stage.cut.as_ref().map(|cut| policy(&cut.policy)).transpose()).collect()
+fn policies(host: &Host, recipe: &Recipe) -> Result<Vec<Vec<ScoringPolicy>>, PruningError> {
+    let policy = |name: &String| Ok(ScoringPolicy::new(component(host, name, World::ScoringPolicy)?)?);
+    let of_stage = |cut: &Cut| cut.policies.iter().map(policy).collect();
+    recipe.stages.iter().map(|stage| stage.cut.as_ref().map_or_else(|| Ok(Vec::new()), of_stage)).collect()
 }
 
 fn component(host: &Host, name: &str, world: World) -> Result<espalier_components::Component, PruningError> {
@@ -133,7 +137,7 @@ fn begin(request: &RunRequest<'_>, model: &Path) -> Result<RunRecord, PruningErr
     let differs = |what, found: String, expected: String| {
         Err(PruningError::Run { what, path: out.to_owned(), found, expected })
     };
-    let new = || RunRecord::new(recipe, model);
+    let new = || RunRecord::new(recipe, model, out);
     let Some(record) = RunRecord::read(out)? else {
         let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
         if taken && !resume {

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 
 use espalier_evaluation::Report;
 use espalier_state::Digest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::commands::commands;
+use super::importance::Importance;
 use crate::error::PruningError;
 use crate::plan::Plan;
+use crate::prune::Derivation;
 use crate::recipe::{Gate, Recipe};
+use crate::search::Search;
 
 /// The file's name in the run's directory.
 pub const STATE_FILE: &str = "state.json";
@@ -46,6 +51,8 @@ pub struct RunRecord {
     pub model_sha256: String,
     /// Seed of everything that was drawn.
     pub seed: u64,
+    /// How the run, its measurement and its result's service are begun on a terminal.
+    pub commands: Vec<String>,
     /// How it stands.
     pub status: RunStatus,
     /// The stages that are finished.
@@ -62,14 +69,26 @@ pub struct StageRecord {
     pub model: PathBuf,
     /// SHA-256 of the model, as the unpruned one's.
     pub model_sha256: String,
-    /// What each cut removed.
-    pub plans: Vec<Plan>,
+    /// What each cut removed, and why.
+    pub cuts: Vec<CutRecord>,
     /// Loss of the last step of training, if this process made it.
     pub training_loss: Option<f64>,
     /// The unpruned model's row and the stage's.
     pub evaluation: Report,
     /// What was checked.
     pub gates: Vec<GateResult>,
+}
+
+/// A cut: the plan and what led to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutRecord {
+    /// What went.
+    pub plan: Plan,
+    /// The policy's scores in few figures.
+    pub importance: Vec<Importance>,
+    /// What was searched, where the stage has budgets.
+    pub search: Option<Search>,
 }
 
 /// A gate and what came to it.
@@ -84,6 +103,21 @@ pub struct GateResult {
     pub passed: bool,
 }
 
+impl CutRecord {
+    pub(super) fn new(derivation: &Derivation) -> Self {
+        let Derivation { plan, scores, search } = derivation;
+        Self { plan: plan.clone(), importance: Importance::of(scores), search: search.clone() }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, PruningError> {
+        read_json(path)
+    }
+
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, PruningError> {
+        to_json("the record of a cut", self)
+    }
+}
+
 impl StageRecord {
     /// Whether all gates hold.
     #[must_use]
@@ -93,7 +127,7 @@ impl StageRecord {
 }
 
 impl RunRecord {
-    pub(super) fn new(recipe: &Recipe, model: &Path) -> Result<Self, PruningError> {
+    pub(super) fn new(recipe: &Recipe, model: &Path, out: &Path) -> Result<Self, PruningError> {
         Ok(Self {
             generator: concat!("espalier ", env!("CARGO_PKG_VERSION")).to_owned(),
             recipe: recipe.name.clone(),
@@ -102,6 +136,7 @@ impl RunRecord {
             model: model.to_owned(),
             model_sha256: model_hash(model)?,
             seed: recipe.seed,
+            commands: commands(recipe, model, out),
             status: RunStatus::Running,
             stages: Vec::new(),
         })
@@ -112,14 +147,7 @@ impl RunRecord {
     /// # Errors
     /// A file that exists but cannot be read or parsed.
     pub fn read(directory: &Path) -> Result<Option<Self>, PruningError> {
-        let path = directory.join(STATE_FILE);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(PruningError::File { action: "read", path, source }),
-        };
-        let parsed = serde_json::from_slice(&text);
-        parsed.map(Some).map_err(|source| PruningError::Json { what: path.display().to_string(), source })
+        read_json(&directory.join(STATE_FILE))
     }
 
     /// The last stage that passed its gates.
@@ -144,13 +172,28 @@ impl RunRecord {
 
     /// The record as JSON.
     pub(super) fn to_json(&self) -> Result<Vec<u8>, PruningError> {
-        let text = serde_json::to_vec_pretty(self);
-        text.map_err(|source| PruningError::Json { what: "the run's record".to_owned(), source })
+        to_json("the run's record", self)
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<(), PruningError> {
         replace(&directory.join(STATE_FILE), &self.to_json()?)
     }
+}
+
+fn to_json(what: &str, value: &impl Serialize) -> Result<Vec<u8>, PruningError> {
+    let text = serde_json::to_vec_pretty(value);
+    text.map_err(|source| PruningError::Json { what: what.to_owned(), source })
+}
+
+/// Nothing where there is no file.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PruningError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(PruningError::File { action: "read", path: path.to_owned(), source }),
+    };
+    let parsed = serde_json::from_slice(&text);
+    parsed.map(Some).map_err(|source| PruningError::Json { what: path.display().to_string(), source })
 }
 
 /// Writes a file under another name and renames it, so that it is whole at any moment.

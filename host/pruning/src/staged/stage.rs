@@ -7,17 +7,17 @@ use espalier_components::{EvaluationMetric, ScoringPolicy};
 use espalier_evaluation::{
     EvaluationError, EvaluationRequest, Report, Step, Subject, TimingRequest, evaluate,
 };
-use espalier_kernels::Device;
-use espalier_model::Checkpoint;
+use espalier_kernels::{Device, WeightFormat};
+use espalier_model::{Checkpoint, CheckpointFormat, Conversion, convert};
 use espalier_training::{TrainingError, TrainingProgress, train};
 
-use super::record::{GateResult, StageRecord, model_hash};
+use super::record::{CutRecord, GateResult, StageRecord, model_hash, replace};
+use crate::aim::Aim;
 use crate::error::PruningError;
-use crate::plan::{Plan, Target};
+use crate::plan::Target;
 use crate::progress::Phase;
-use crate::prune::{ModelSource, PruneRequest, prune};
+use crate::prune::{Derivation, ModelSource, PruneRequest, prune};
 use crate::recipe::{Cut, Gate, Goal, Recipe, Stage};
-use crate::surgery::Provenance;
 
 /// Takes what is being done, how much of it is and of how much; false cancels.
 type StageProgress<'a> = dyn FnMut(&str, u64, Option<u64>) -> bool + 'a;
@@ -27,7 +27,7 @@ pub(super) struct Work<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) stage: &'a Stage,
     pub(super) device: &'a Device,
-    pub(super) policy: Option<&'a ScoringPolicy>,
+    pub(super) policies: &'a [ScoringPolicy],
     pub(super) metrics: &'a [EvaluationMetric],
     pub(super) texts: &'a [PathBuf],
     pub(super) unpruned: &'a Path,
@@ -44,11 +44,11 @@ impl Work<'_> {
         std::fs::create_dir_all(&self.directory).map_err(PruningError::file("create", &self.directory))?;
         remove_partial(&self.directory)?;
         let mut model = self.before.to_owned();
-        let mut plans = Vec::new();
-        if let (Some(cut), Some(policy)) = (&self.stage.cut, self.policy) {
+        let mut cuts = Vec::new();
+        if let Some(cut) = &self.stage.cut {
             for number in 1..=cut.cuts {
                 let out = self.directory.join(format!("cut-{number}"));
-                plans.push(self.cut(cut, policy, number, &model, &out, report)?);
+                cuts.push(self.cut(cut, number, &model, &out, report)?);
                 model = out;
             }
         }
@@ -62,13 +62,25 @@ impl Work<'_> {
                 training_loss = self.train(&configuration?, &out, report)?;
             }
         }
-        let evaluation = self.evaluate(&model, report)?;
+        let mut subjects = Vec::new();
+        if let Some(format) = self.stage.quantize {
+            let name = |what: &str| self.directory.join(format!("{what}-{}.gguf", format.name()));
+            // Bytes and speed compare at equal format alone.
+            let unpruned = name("unpruned");
+            quantize(self.unpruned, &unpruned, format, report)?;
+            subjects.push(Subject { name: format!("unpruned, {}", format.name()), path: unpruned });
+            let quantized = name("model");
+            quantize(&model, &quantized, format, report)?;
+            model = quantized;
+        }
+        subjects.push(Subject { name: self.stage.name.clone(), path: model.clone() });
+        let evaluation = self.evaluate(&subjects, report)?;
         let gates = self.stage.gates.iter().map(|gate| check(gate, &evaluation)).collect::<Result<_, _>>()?;
         Ok(StageRecord {
             name: self.stage.name.clone(),
             model: model.strip_prefix(self.root).unwrap_or(&model).to_owned(),
             model_sha256: model_hash(&model)?,
-            plans,
+            cuts,
             training_loss,
             evaluation,
             gates,
@@ -78,21 +90,24 @@ impl Work<'_> {
     fn cut(
         &self,
         cut: &Cut,
-        policy: &ScoringPolicy,
         number: usize,
         model: &Path,
         out: &Path,
         report: &mut StageProgress<'_>,
-    ) -> Result<Plan, PruningError> {
+    ) -> Result<CutRecord, PruningError> {
+        // Written before the model, and read again where a killed run had come that far.
+        let file = out.with_extension("json");
         if out.exists()
-            && let Some(provenance) = Provenance::read(out)?
+            && let Some(record) = CutRecord::read(&file)?
         {
-            return Ok(provenance.plan);
+            return Ok(record);
         }
         let checkpoint = Arc::new(Checkpoint::open(model)?);
         let request = PruneRequest {
             units: cut.units.clone(),
-            target: self.target(cut, number, checkpoint.spec().parameters())?,
+            aim: self.aim(cut, number, checkpoint.spec().parameters())?,
+            allocation: cut.allocation,
+            protected: cut.protected.clone(),
             constraints: cut.constraints,
             storage: cut.storage,
             calibration_files: if self.recipe.texts.is_empty() { Vec::new() } else { self.texts.to_vec() },
@@ -100,22 +115,34 @@ impl Work<'_> {
             refit: cut.refit,
         };
         let source = ModelSource::Load(self.device.clone());
-        let mut progress = |phase: Phase, done: u64, total: u64| report(phase.name(), done, Some(total));
-        prune(&checkpoint, &source, policy, &request, out, &mut progress)
+        let mut planned = |derivation: &Derivation| replace(&file, &CutRecord::new(derivation).to_json()?);
+        let mut progress = |phase: Phase, done: u64, total: u64| {
+            report(phase.name(), done, Some(total).filter(|&total| total > 0))
+        };
+        let derivation = prune(
+            &checkpoint,
+            &source,
+            &self.policies.iter().collect::<Vec<_>>(),
+            &request,
+            out,
+            &mut planned,
+            &mut progress,
+        )?;
+        Ok(CutRecord::new(&derivation))
     }
 
     /// What one of several cuts leaves: shares fall by the same factor each time.
-    fn target(&self, cut: &Cut, number: usize, now: u64) -> Result<Target, PruningError> {
+    fn aim(&self, cut: &Cut, number: usize, now: u64) -> Result<Aim, PruningError> {
         let parameters =
             |path: &Path| Ok::<_, PruningError>(Checkpoint::open(path)?.spec().parameters() as f64);
         let wanted = match &cut.goal {
-            Goal::Counts(counts) => return Ok(Target { keep: None, counts: counts.clone() }),
+            Goal::Aim(aim) => return Ok(aim.clone()),
             Goal::Keep(keep) => keep * parameters(self.unpruned)?,
             Goal::Parameters(count) => *count as f64,
         };
         let before = parameters(self.before)?;
         let after = before * (wanted / before).powf(number as f64 / cut.cuts as f64);
-        Ok(Target::share(after / now.max(1) as f64))
+        Ok(Aim::Target(Target::share(after / now.max(1) as f64)))
     }
 
     fn train(
@@ -137,18 +164,18 @@ impl Work<'_> {
         }
     }
 
-    fn evaluate(&self, model: &Path, report: &mut StageProgress<'_>) -> Result<Report, PruningError> {
+    fn evaluate(&self, subjects: &[Subject], report: &mut StageProgress<'_>) -> Result<Report, PruningError> {
         let wanted = &self.recipe.evaluation;
         let request = EvaluationRequest {
             data: wanted.text.clone(),
             max_tokens: wanted.max_tokens,
-            answer_tokens: EvaluationRequest::ANSWER_TOKENS,
+            answer_tokens: wanted.answer_tokens,
+            prompts: wanted.prompts.clone(),
             timing: wanted.timing.then(TimingRequest::default),
         };
-        let subject = |name: &str, path: &Path| Subject { name: name.to_owned(), path: path.to_owned() };
-        let (baseline, subject) = (subject("unpruned", self.unpruned), subject(&self.stage.name, model));
+        let baseline = Subject { name: "unpruned".to_owned(), path: self.unpruned.to_owned() };
         let mut progress = |step: Step<'_>| report(&format!("evaluate {}", step.what), step.done, step.total);
-        match evaluate(self.device, Some(&baseline), &[subject], self.metrics, &request, &mut progress) {
+        match evaluate(self.device, Some(&baseline), subjects, self.metrics, &request, &mut progress) {
             Err(EvaluationError::Cancelled) => Err(PruningError::Cancelled),
             result => Ok(result?),
         }
@@ -174,6 +201,23 @@ fn check(gate: &Gate, report: &Report) -> Result<GateResult, PruningError> {
     };
     let value = value / base;
     Ok(GateResult { gate: gate.clone(), value, passed: gate.bound.holds(value) })
+}
+
+/// Writes `model` as a GGUF file in this format, unless that was done before.
+fn quantize(
+    model: &Path,
+    out: &Path,
+    format: WeightFormat,
+    report: &mut StageProgress<'_>,
+) -> Result<(), PruningError> {
+    if out.exists() {
+        return Ok(());
+    }
+    let conversion = Conversion { container: CheckpointFormat::Gguf, format: Some(format) };
+    let mut wanted = true;
+    let mut progress = |done: u64, total: u64| wanted &= report("quantize", done, Some(total));
+    convert(&Checkpoint::open(model)?, out, conversion, &mut progress)?;
+    if wanted { Ok(()) } else { Err(PruningError::Cancelled) }
 }
 
 /// Removes what a killed process left unfinished; its names begin with a dot.

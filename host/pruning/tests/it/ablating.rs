@@ -6,9 +6,9 @@ use espalier_components::{AblatedUnit, Ablation};
 use espalier_kernels::Cpu;
 use espalier_model::{Checkpoint, Model, SynthShape};
 use espalier_pruning::{
-    Calibration, CalibrationRequest, Constraints, Layout, ModelAblation, ModelSource, NumberFormat, Phase,
-    Plan, PlanRequest, PruneRequest, PruningError, Storage, StorageType, Target, Unit, Unwatched,
-    derive_plan, plan, surgery,
+    Aim, Calibration, CalibrationRequest, Constraints, Layout, ModelAblation, ModelSource, NumberFormat,
+    Phase, Plan, PlanRequest, PruneRequest, PruningError, Storage, Target, Unit, Unwatched, derive_plan,
+    plan, surgery,
 };
 
 use crate::gpt_oss;
@@ -65,19 +65,17 @@ fn a_mixture_without_experts_loses_what_the_pruned_one_loses() {
 fn asked(unit: Unit, keep: usize) -> PruneRequest {
     PruneRequest {
         units: vec![unit],
-        target: Target::counts([(unit, keep)]),
+        aim: Aim::Target(Target::counts([(unit, keep)])),
         constraints: Constraints { layout: Layout::Espalier, ..Constraints::default() },
-        storage: StorageType::default(),
-        calibration_files: Vec::new(),
         calibration: CalibrationRequest { windows: 2, window_tokens: 48, seed: 3 },
-        refit: None,
+        ..PruneRequest::default()
     }
 }
 
 /// The first layer's removed units of a plan by this policy.
 fn planned(checkpoint: &Arc<Checkpoint>, name: &str, unit: Unit, keep: usize) -> Result<Plan, PruningError> {
     let source = ModelSource::Load(Cpu::new(2).unwrap().into());
-    derive_plan(checkpoint, &source, &policy(name), &asked(unit, keep), &mut Unwatched)
+    Ok(derive_plan(checkpoint, &source, &[&policy(name)], &asked(unit, keep), &mut Unwatched)?.plan)
 }
 
 #[test]
@@ -157,8 +155,8 @@ fn a_search_can_be_cancelled() {
     };
     let source = ModelSource::Load(Cpu::new(2).unwrap().into());
     let started = std::time::Instant::now();
-    let error =
-        derive_plan(&checkpoint, &source, &policy("perplexity-greedy"), &request, &mut progress).unwrap_err();
+    let error = derive_plan(&checkpoint, &source, &[&policy("perplexity-greedy")], &request, &mut progress)
+        .unwrap_err();
     assert!(matches!(error, PruningError::Cancelled), "{error}");
     // The whole search is minutes of work.
     assert!(started.elapsed() < std::time::Duration::from_secs(20));

@@ -22,5 +22,6 @@ mod planning;
 mod policies;
 mod refitting;
 mod room;
+mod searching;
 mod specs;
 mod surgery;

@@ -79,5 +79,5 @@ fn a_document_of_another_form_or_version_is_refused() {
     let mut plan = Plan::unchanged(&spec, Storage::uniform(NumberFormat::F32));
     plan.version = 1;
     let error = Plan::from_json(&plan.to_json().unwrap()).unwrap_err().to_string();
-    assert_eq!(error, "the plan does not fit the model: the version is 1; expected 2");
+    assert_eq!(error, "the plan does not fit the model: the version is 1; expected 3");
 }

@@ -119,11 +119,11 @@ pub(crate) fn request(keep: f64, units: &[Unit]) -> PlanRequest {
         units: units.to_vec(),
         constraints: Constraints::default(),
         storage: Storage::uniform(NumberFormat::Bf16),
-        policy: Some(PolicyReference {
+        policies: vec![PolicyReference {
             name: "activation-norm".to_owned(),
             version: "0.1.0".to_owned(),
             digest: "00".repeat(32).parse().unwrap(),
-        }),
+        }],
         calibration: None,
     }
 }

@@ -9,7 +9,8 @@ use espalier_engine::{Registry, VariantSource};
 use espalier_evaluation::{EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_model::Checkpoint;
 use espalier_pruning::{
-    EvaluateJob, JobRequest, JobRunner, ModelSource, Phase, Progress, PruneJob, PruneRequest, prune,
+    Aim, Allocation, Derivation, EvaluateJob, JobRequest, JobRunner, ModelSource, Phase, Progress, PruneJob,
+    PruneRequest, prune,
 };
 use serde_json::{Value, json};
 
@@ -47,7 +48,9 @@ impl Runner {
         let policy = self.deployments.scoring_policy(&job.policy)?;
         let request = PruneRequest {
             units: job.units.clone(),
-            target: job.target(),
+            aim: Aim::Target(job.target()),
+            allocation: Allocation::default(),
+            protected: Vec::new(),
             constraints: job.constraints,
             storage: job.dtype,
             calibration_files: job.calibration.clone(),
@@ -56,7 +59,8 @@ impl Runner {
         };
         let checkpoint = Arc::new(Checkpoint::open(generation.path())?);
         let model = ModelSource::Loaded(generation.model());
-        let plan = prune(&checkpoint, &model, &policy, &request, &job.out, progress)?;
+        let mut planned = |_: &Derivation| Ok(());
+        let plan = prune(&checkpoint, &model, &[&policy], &request, &job.out, &mut planned, progress)?.plan;
         let loaded = match &job.load_as {
             Some(variant) => Some(self.variants.load(&job.model, variant, &VariantSource::new(&job.out))?),
             None => None,
@@ -88,6 +92,7 @@ impl Runner {
             data: job.data.clone(),
             max_tokens: job.max_tokens,
             answer_tokens: EvaluationRequest::ANSWER_TOKENS,
+            prompts: Vec::new(),
             timing: Some(TimingRequest::default()),
         };
         let mut step =

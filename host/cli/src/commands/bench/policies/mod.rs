@@ -166,7 +166,7 @@ impl Bench<'_> {
                 ..Constraints::default()
             },
             storage: StorageType::default().of(&self.checkpoint),
-            policy: None,
+            policies: Vec::new(),
             calibration: None,
         };
         Ok(plan(scores, spec, &request)?)
