@@ -328,14 +328,14 @@ pub enum PruningError {
         message: String,
     },
     /// A stage of a recipe ended; what the stages before it made is kept.
-    #[error("stage {number} ({name}): {source}")]
+    #[error("stage {number} ({name}): {reason}")]
     Stage {
         /// The stage, counted from 1.
         number: usize,
         /// Its name.
         name: String,
-        /// Why.
-        source: Box<Self>,
+        /// Why; part of the sentence, and not repeated as its source.
+        reason: Box<Self>,
     },
     /// The directory of a staged run holds something else than what is asked for.
     #[error("{what} of the run in {}: found {found}, expected {expected}", path.display())]

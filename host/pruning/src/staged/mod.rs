@@ -87,9 +87,9 @@ pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Resul
             break;
         }
         let number = index + 1;
-        let fail = |source| match source {
+        let fail = |reason| match reason {
             PruningError::Cancelled => PruningError::Cancelled,
-            source => PruningError::Stage { number, name: stage.name.clone(), source: Box::new(source) },
+            reason => PruningError::Stage { number, name: stage.name.clone(), reason: Box::new(reason) },
         };
         let mut report = |what: &str, done, total| {
             let (stage, stages) = (stage.name.as_str(), recipe.stages.len());
