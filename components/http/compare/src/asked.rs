@@ -28,7 +28,8 @@ impl Asked {
             return Err(Refused::field("body", &value.to_string(), "a JSON object"));
         };
         let asked = Self {
-            prompt: take(&mut fields, "prompt", "a text", text)?.ok_or_else(|| missing("prompt", "a text"))?,
+            prompt: take(&mut fields, "prompt", "a text", text)?
+                .ok_or_else(|| missing("prompt", "a text"))?,
             variants: variants(&mut fields)?,
             max_tokens: take(&mut fields, "max_tokens", "a whole number above 0", count)?
                 .unwrap_or(DEFAULT_MAX_TOKENS),
@@ -52,7 +53,11 @@ impl Asked {
             let found = match (fitting.pop(), fitting.is_empty()) {
                 (Some(found), true) => found,
                 (Some(_), false) => {
-                    return Err(Refused::field("variants", name, "MODEL@VARIANT, since several models have it"));
+                    return Err(Refused::field(
+                        "variants",
+                        name,
+                        "MODEL@VARIANT, since several models have it",
+                    ));
                 }
                 (None, _) => {
                     let there: Vec<String> = served.iter().map(address).collect();

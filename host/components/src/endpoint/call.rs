@@ -92,7 +92,10 @@ impl CallEnd {
     /// Tells it and hands it on.
     pub(super) fn tell<T>(mut self, outcome: Result<T, ComponentError>) -> Result<T, ComponentError> {
         self.told = true;
-        if let Err(error) = &outcome {
+        // At the pace at which the component may log: its clients decide how often it fails.
+        if let Err(error) = &outcome
+            && self.component.allowance().admit_line().is_some()
+        {
             tracing::warn!("{error}");
         }
         self.report.ended(self.began, outcome.as_ref().err());
