@@ -55,7 +55,10 @@ const slotTable = (slots) => table([
     element("button", { class: "quiet small", disabled: !s.canary && s.history.every((h) => h.digest === s.digest && told(h) === told(s)), onclick: () => change("rollback", { slot: s.slot, expected_revision: s.revision }) }, "Roll back")) },
 ], slots);
 
-const told = ({ configuration }) => Object.entries(configuration ?? {}).map(([key, value]) => `${key}=${value}`).join("; ");
+const told = ({ configuration, granted_hosts }) => [
+  ...Object.entries(configuration ?? {}).map(([key, value]) => `${key}=${value}`),
+  ...(granted_hosts ?? []).map((host) => `may reach ${host}`),
+].join("; ");
 const settings = (placed) => told(placed) ? element("small", {}, told(placed)) : null;
 
 const componentTable = (components, slots) => table([

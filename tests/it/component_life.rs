@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::running_host::RunningHost;
-use crate::{program, synthetic};
+use crate::{http, program, synthetic};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,4 +115,36 @@ fn a_canary_is_tried_from_the_command_line() {
     let wrong = ["component", "canary", "weighted-split", "--weight", "1.5", "--admin", &host.admin_url("")];
     let output = program::run(&wrong);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_endpoint_is_deployed_with_a_grant_and_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = synthetic::model(folder.path(), 1);
+    let served = |variant| format!("{}@{variant}={}", synthetic::NAME, model.display());
+    let host = RunningHost::start(folder.path(), &[served("original"), served("small")]);
+    let compare = program::component("compare").to_str().unwrap().to_owned();
+    let deployed = host.command(&["component", "deploy", &compare, "--grant-host", "api.example.com:443"]);
+    assert!(
+        deployed.contains("active in ext/compare, revision 1, may reach api.example.com:443"),
+        "{deployed}"
+    );
+    let inspected = host.command(&["component", "inspect", "compare"]);
+    assert!(inspected.contains("grants     host:api.example.com:443\n"), "{inspected}");
+    let asked = json!({"prompt": "four", "variants": ["original", "small"], "max_tokens": 2});
+    let answer = http::post(&host.url("/ext/compare"), &asked);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.text.matches("event: figures\n").count(), 2, "{}", answer.text);
+    // Without the grant it is another state of the slot.
+    host.command(&["component", "activate", "ext/compare", "compare"]);
+    let inspected = host.command(&["component", "inspect", "compare"]);
+    assert!(inspected.contains("grants     none: no files, no network, no clock\n"), "{inspected}");
+    let wrong =
+        program::run(&["component", "activate", "ext/compare", "compare", "--grant-host", "http://a"]);
+    let message = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert_eq!(wrong.status.code(), Some(2), "{message}");
+    assert!(
+        message.contains("\"http://a\" is not a host that can be granted: expected HOST or HOST:PORT"),
+        "{message}"
+    );
 }

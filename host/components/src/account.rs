@@ -125,7 +125,7 @@ impl Sample {
 }
 
 /// The time that this thread has had a processor, where the system tells it.
-fn processor_time() -> Option<Duration> {
+pub(crate) fn processor_time() -> Option<Duration> {
     // The first of three numbers, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)

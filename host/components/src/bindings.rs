@@ -75,4 +75,33 @@ pub mod metric {
     });
 }
 
+/// What the world `http-endpoint` has beside `wasi:http`, whose bindings are those of wasmtime-wasi-http.
+pub mod endpoint {
+    wasmtime::component::bindgen!({
+        inline: "
+            package espalier:endpoint-host;
+            world endpoint {
+                import espalier:endpoint/inference@1.0.0-rc.1;
+                export espalier:endpoint/about@1.0.0-rc.1;
+            }
+        ",
+        world: "espalier:endpoint-host/endpoint",
+        path: [
+            "../../wit/wasi/io.wit", "../../wit/wasi/clocks.wit", "../../wit/wasi/http.wit",
+            "../../wit/kernels", "../../wit/policy", "../../wit/endpoint",
+        ],
+        imports: {
+            "espalier:endpoint/inference.[static]session.begin": async | trappable,
+            default: trappable,
+        },
+        exports: { default: async },
+        require_store_data_send: true,
+        with: {
+            "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
+            "espalier:policy/types": crate::bindings::policy_types,
+            "espalier:endpoint/inference.session": crate::context::HostAnswer,
+        },
+    });
+}
+
 pub use routing::exports::espalier::policy::routing as exports_of_routing;

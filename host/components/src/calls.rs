@@ -50,20 +50,25 @@ impl CallReport {
         Self(Some(Arc::new(Observed { component, slot, observer })))
     }
 
+    /// Reports a call that ended now, for one that is not made in one go.
+    pub(crate) fn ended(&self, began: Instant, error: Option<&ComponentError>) {
+        let Some(observed) = &self.0 else { return };
+        observed.observer.called(&Call {
+            component: &observed.component,
+            slot: &observed.slot,
+            duration: began.elapsed(),
+            error,
+        });
+    }
+
     /// Makes the call and reports how it ended.
     pub(crate) fn watch<T>(
         &self,
         call: impl FnOnce() -> Result<T, ComponentError>,
     ) -> Result<T, ComponentError> {
-        let Some(observed) = &self.0 else { return call() };
         let began = Instant::now();
         let answer = call();
-        observed.observer.called(&Call {
-            component: &observed.component,
-            slot: &observed.slot,
-            duration: began.elapsed(),
-            error: answer.as_ref().err(),
-        });
+        self.ended(began, answer.as_ref().err());
         answer
     }
 }

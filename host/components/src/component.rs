@@ -8,6 +8,7 @@ use espalier_state::Digest;
 use crate::allowance::Allowance;
 use crate::bindings::{metric, routing, scoring};
 use crate::context::Context;
+use crate::endpoint::EndpointPre;
 use crate::guest_metrics::GuestMetrics;
 use crate::host::{Host, engine_error};
 use crate::identity::Identity;
@@ -39,6 +40,7 @@ pub(crate) enum Prepared {
     Scoring(scoring::ScoringPolicyPre<Context>),
     Routing(routing::RequestRouterPre<Context>),
     Metric(metric::EvaluationMetricPre<Context>),
+    Endpoint(Box<EndpointPre>),
 }
 
 /// A unit that a scoring policy can score, and the probes that it must see for that.
@@ -93,6 +95,7 @@ impl Component {
             World::ScoringPolicy => scoring::ScoringPolicyPre::new(pre).map(Prepared::Scoring),
             World::RequestRouter => routing::RequestRouterPre::new(pre).map(Prepared::Routing),
             World::EvaluationMetric => metric::EvaluationMetricPre::new(pre).map(Prepared::Metric),
+            World::HttpEndpoint => EndpointPre::new(pre).map(|pre| Prepared::Endpoint(Box::new(pre))),
         }
         .map_err(engine_error)?;
 
@@ -138,6 +141,7 @@ impl Component {
             Prepared::Scoring(_) => World::ScoringPolicy,
             Prepared::Routing(_) => World::RequestRouter,
             Prepared::Metric(_) => World::EvaluationMetric,
+            Prepared::Endpoint(_) => World::HttpEndpoint,
         }
     }
 
@@ -160,15 +164,46 @@ impl Component {
         &self.inner.label
     }
 
+    /// Starts a fresh instance and drops it, which is what a call costs that finds no idle one. Blocks.
+    pub fn instantiate(&self) -> Result<(), ComponentError> {
+        match self.prepared() {
+            Prepared::Scoring(pre) => self.start(|_| (), |store| pre.instantiate(store)).map(drop),
+            Prepared::Routing(pre) => self.start(|_| (), |store| pre.instantiate(store)).map(drop),
+            Prepared::Metric(pre) => self.start(|_| (), |store| pre.instantiate(store)).map(drop),
+            Prepared::Endpoint(pre) => pre.instantiate(self.host(), self.context()),
+        }
+    }
+
+    /// The host that runs it.
+    pub(crate) fn host(&self) -> &Host {
+        &self.inner.host
+    }
+
+    /// What one call of it may use.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.inner.limits
+    }
+
+    /// What its calls share.
+    pub(crate) fn allowance(&self) -> &Arc<Allowance> {
+        &self.inner.allowance
+    }
+
+    /// The context of a new instance, without inputs.
+    pub(crate) fn context(&self) -> Context {
+        let Inner { label, limits, allowance, metrics, .. } = &*self.inner;
+        let mut context = Context::new(Arc::clone(label), Arc::clone(limits), Arc::clone(allowance));
+        context.metrics = Some(Arc::clone(metrics));
+        context
+    }
+
     /// Starts an instance with a context that `fill` gives its inputs to.
     pub(crate) fn start<Bindings>(
         &self,
         fill: impl FnOnce(&mut Context),
         instantiate: impl FnOnce(&mut wasmtime::Store<Context>) -> wasmtime::Result<Bindings>,
     ) -> Result<Instance<Bindings>, ComponentError> {
-        let Inner { label, limits, allowance, metrics, .. } = &*self.inner;
-        let mut context = Context::new(Arc::clone(label), Arc::clone(limits), Arc::clone(allowance));
-        context.metrics = Some(Arc::clone(metrics));
+        let mut context = self.context();
         fill(&mut context);
         start(&self.inner.host, context, instantiate)
     }
@@ -262,6 +297,10 @@ fn describe(
             let mut instance = start(host, context, |store| pre.instantiate(store))?;
             let found = instance
                 .call("describe", |metric, store| metric.espalier_policy_metric().call_describe(store))?;
+            Ok((Identity::parse(label, found.name, found.version, found.summary)?, Vec::new()))
+        }
+        Prepared::Endpoint(pre) => {
+            let found = pre.describe(host, context)?;
             Ok((Identity::parse(label, found.name, found.version, found.summary)?, Vec::new()))
         }
     }

@@ -12,6 +12,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use crate::account::Account;
 use crate::allowance::Allowance;
+use crate::endpoint::{AnswerInProgress, EndpointContext};
 use crate::error::Limit;
 use crate::guest_metrics::GuestMetrics;
 use crate::{Ablation, Limits, MetricInputs, ModelFacts, ModelWeights, TokenStream, Trace};
@@ -31,6 +32,10 @@ pub struct HostTraces(pub(crate) Arc<[Trace]>);
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct HostSession(pub(crate) Box<dyn TokenStream>);
 
+/// The answer behind an endpoint's handle.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct HostAnswer(pub(crate) AnswerInProgress);
+
 /// The state of one instance.
 pub(crate) struct Context {
     pub(crate) facts: Option<Arc<ModelFacts>>,
@@ -42,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) seed: u64,
     /// What a metric measures.
     pub(crate) metric: Option<MetricInputs>,
+    /// What an endpoint has beside the interfaces of this host.
+    pub(crate) endpoint: Option<EndpointContext>,
     /// What a metric said for the report.
     pub(crate) notes: Vec<String>,
     pub(crate) limits: Arc<Limits>,
@@ -68,6 +75,7 @@ impl Context {
             ablation: None,
             seed: 0,
             metric: None,
+            endpoint: None,
             notes: Vec::new(),
             limits,
             label,
@@ -190,8 +198,25 @@ impl Context {
         Ok(&mut *self.table.get_mut(handle)?.0)
     }
 
-    /// Takes a session back, which cancels it.
-    pub(crate) fn close_session(&mut self, handle: Resource<HostSession>) -> wasmtime::Result<()> {
+    /// Gives an endpoint an answer, which is a session too.
+    pub(crate) fn open_answer(&mut self, answer: HostAnswer) -> wasmtime::Result<Resource<HostAnswer>> {
+        let handle = self.table.push(answer)?;
+        self.sessions += 1;
+        Ok(handle)
+    }
+
+    /// Handles of resources that other crates' host functions keep here too.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// The table together with what an endpoint has, for host functions that need both.
+    pub(crate) fn endpoint_and_table(&mut self) -> (&mut Option<EndpointContext>, &mut ResourceTable) {
+        (&mut self.endpoint, &mut self.table)
+    }
+
+    /// Takes a session or an answer back, which cancels it.
+    pub(crate) fn close_session<T: Send + 'static>(&mut self, handle: Resource<T>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
         self.sessions = self.sessions.saturating_sub(1);
         Ok(())

@@ -56,7 +56,7 @@ pub enum ComponentError {
     },
     /// The component exports none of the interfaces that make a world.
     #[error(
-        "{component} has no world that this host knows: it exports {exports}, expected one of espalier:policy/scoring, espalier:policy/routing, espalier:policy/metric"
+        "{component} has no world that this host knows: it exports {exports}, expected one of espalier:policy/scoring, espalier:policy/routing, espalier:policy/metric, espalier:endpoint/about"
     )]
     UnknownWorld {
         /// The file or digest.
@@ -113,6 +113,30 @@ pub enum ComponentError {
         component: String,
         /// What it does not do, and what it does.
         problem: String,
+    },
+    /// An endpoint answered with one of the error codes of `wasi:http` in place of a response.
+    #[error("{component} answered \"handle\" with the error {code}")]
+    ErrorCode {
+        /// `name@version`.
+        component: String,
+        /// The code.
+        code: String,
+    },
+    /// The client of an endpoint went away, which ends the call.
+    #[error("{component} was stopped in \"{call}\": its client went away")]
+    Abandoned {
+        /// `name@version`.
+        component: String,
+        /// The call.
+        call: &'static str,
+    },
+    /// A host that an operator grants, and that is none.
+    #[error("\"{found}\" is not a host that can be granted: expected {expected}")]
+    InvalidGrant {
+        /// The text.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
     },
     /// What the component measures with failed or was cancelled.
     #[error("{component} could not go on in \"{call}\": {source}")]
@@ -289,6 +313,9 @@ impl ComponentError {
             Self::Guest { .. } => "guest",
             Self::InvalidAnswer { .. } => "invalid_answer",
             Self::Unsupported { .. } => "unsupported",
+            Self::ErrorCode { .. } => "error_code",
+            Self::Abandoned { .. } => "abandoned",
+            Self::InvalidGrant { .. } => "invalid_grant",
             Self::Input { .. } => "input",
             Self::Busy { .. } => "busy",
             Self::Unsigned { .. } => "unsigned",

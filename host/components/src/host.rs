@@ -14,6 +14,8 @@ use crate::guest_metrics::{ComponentMetrics, MetricsOfGuests};
 use crate::ticker::Ticker;
 use crate::{ComponentError, HostConfig, Limits, Signature, World, imports};
 
+/// The stack of a call that can wait, beside what its WebAssembly code has: for the host functions that it calls.
+const HOST_STACK_BYTES: usize = 1 << 20;
 /// The address space that every pooled linear memory reserves, so that no bounds checks are needed: all that 32 bits
 /// can address.
 const MEMORY_RESERVATION: u64 = 1 << 32;
@@ -134,12 +136,13 @@ fn engine_config(config: &HostConfig) -> Config {
         .wasm_component_model(true)
         .epoch_interruption(true)
         .max_wasm_stack(config.stack_bytes)
+        .async_stack_size(config.stack_bytes.saturating_add(HOST_STACK_BYTES))
         .memory_reservation(MEMORY_RESERVATION);
     engine
 }
 
 fn pooling(config: &HostConfig) -> InstanceAllocationStrategy {
-    let all = [&config.router, &config.scoring, &config.metric];
+    let all = [&config.router, &config.scoring, &config.metric, &config.endpoint];
     let most = |field: fn(&Limits) -> usize| all.iter().map(|limits| field(limits)).max().unwrap_or(0);
     let mut pool = PoolingAllocationConfig::new();
     let count = config.pooled_instances;
@@ -147,6 +150,7 @@ fn pooling(config: &HostConfig) -> InstanceAllocationStrategy {
         .total_core_instances(count.saturating_mul(8))
         .total_memories(count)
         .total_tables(count.saturating_mul(4))
+        .total_stacks(count)
         .max_memories_per_module(1)
         .max_memory_size(most(|limits| limits.memory_bytes))
         .table_elements(most(|limits| limits.table_elements))

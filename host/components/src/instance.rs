@@ -83,7 +83,7 @@ impl<Bindings> Instance<Bindings> {
 }
 
 /// Turns what ended a call into an error that names the component and the limit.
-fn explain(
+pub(crate) fn explain(
     store: &Store<Context>,
     stack_bytes: usize,
     call: &'static str,

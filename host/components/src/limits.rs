@@ -33,7 +33,7 @@ pub struct Limits {
     pub read_values: usize,
     /// How many multiplications one matrix product may take.
     pub multiplications: u64,
-    /// How many sessions it may hold.
+    /// How many sessions it may hold at once.
     pub sessions: usize,
     /// How many tokens the sessions of one call may generate together, counted when they begin.
     pub generated_tokens: u64,
@@ -51,6 +51,10 @@ pub struct Limits {
     pub log_line_length: usize,
     /// How many metrics of its own a component may have; figures for further ones are counted as refused.
     pub metrics: usize,
+    /// The body of a request to an endpoint, in bytes.
+    pub request_bytes: usize,
+    /// The body of an endpoint's response, in bytes.
+    pub response_bytes: u64,
 }
 
 impl Limits {
@@ -78,6 +82,8 @@ impl Limits {
             concurrent_calls: 32,
             log_line_length: 1_000,
             metrics: 16,
+            request_bytes: 0,
+            response_bytes: 0,
         }
     }
 
@@ -106,6 +112,8 @@ impl Limits {
             concurrent_calls: 16,
             log_line_length: 4_000,
             metrics: 16,
+            request_bytes: 0,
+            response_bytes: 0,
         }
     }
 
@@ -123,6 +131,24 @@ impl Limits {
             ..Self::scoring()
         }
     }
+
+    /// For endpoints: one call answers one request, and most of its time it waits for tokens or for its client. Here
+    /// guest time is what the call keeps one of the host's threads busy, functions of `wasi:http` included.
+    pub const fn endpoint() -> Self {
+        Self {
+            guest_time: Duration::from_secs(10),
+            wall_time: Duration::from_secs(600),
+            host_calls: 1_000_000,
+            sessions: 16,
+            generated_tokens: 100_000,
+            log_lines: 20,
+            crossing_bytes: 1 << 20,
+            log_line_length: 4_000,
+            request_bytes: 4 << 20,
+            response_bytes: 64 << 20,
+            ..Self::router()
+        }
+    }
 }
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -138,6 +164,8 @@ pub struct HostConfig {
     pub scoring: Limits,
     /// The limits of metrics.
     pub metric: Limits,
+    /// The limits of endpoints.
+    pub endpoint: Limits,
     /// Whose components are deployed; anybody's without it.
     pub trusted_keys: Option<TrustedKeys>,
     /// The largest component file, in bytes.
@@ -157,6 +185,7 @@ impl HostConfig {
             World::ScoringPolicy => &self.scoring,
             World::RequestRouter => &self.router,
             World::EvaluationMetric => &self.metric,
+            World::HttpEndpoint => &self.endpoint,
         }
     }
 }
@@ -167,6 +196,7 @@ impl Default for HostConfig {
             router: Limits::router(),
             scoring: Limits::scoring(),
             metric: Limits::metric(),
+            endpoint: Limits::endpoint(),
             trusted_keys: None,
             component_bytes: 32 << 20,
             stack_bytes: 512 << 10,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ComponentError;
 
-/// What a component is for: one of the worlds of the WIT package `espalier:policy`.
+/// What a component is for: one of the worlds of the WIT packages `espalier:policy` and `espalier:endpoint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -18,11 +18,14 @@ pub enum World {
     RequestRouter,
     /// Measures a model's quality.
     EvaluationMetric,
+    /// Answers HTTP requests.
+    HttpEndpoint,
 }
 
 impl World {
     /// Every world.
-    pub const ALL: [Self; 3] = [Self::ScoringPolicy, Self::RequestRouter, Self::EvaluationMetric];
+    pub const ALL: [Self; 4] =
+        [Self::ScoringPolicy, Self::RequestRouter, Self::EvaluationMetric, Self::HttpEndpoint];
 
     /// The world's name in WIT.
     pub const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl World {
             Self::ScoringPolicy => "scoring-policy",
             Self::RequestRouter => "request-router",
             Self::EvaluationMetric => "evaluation-metric",
+            Self::HttpEndpoint => "http-endpoint",
         }
     }
 
@@ -39,6 +43,7 @@ impl World {
             Self::ScoringPolicy => "espalier:policy/scoring",
             Self::RequestRouter => "espalier:policy/routing",
             Self::EvaluationMetric => "espalier:policy/metric",
+            Self::HttpEndpoint => "espalier:endpoint/about",
         }
     }
 }
@@ -56,7 +61,7 @@ impl FromStr for World {
         Self::ALL.into_iter().find(|world| world.name() == text).ok_or_else(|| ComponentError::InvalidName {
             kind: "world",
             found: text.to_owned(),
-            expected: "scoring-policy, request-router or evaluation-metric",
+            expected: "scoring-policy, request-router, evaluation-metric or http-endpoint",
         })
     }
 }

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     QueueFull,
     /// The server is starting, draining, or the model was unloaded while the request waited.
     Unavailable,
+    /// The component behind an extra endpoint gave no response.
+    EndpointFailed,
     /// A fault of this program.
     Internal,
 }
@@ -71,6 +73,7 @@ impl ErrorKind {
         Self::Unprocessable,
         Self::QueueFull,
         Self::Unavailable,
+        Self::EndpointFailed,
         Self::Internal,
     ];
 
@@ -93,6 +96,7 @@ impl ErrorKind {
             Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EndpointFailed => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -118,6 +122,7 @@ impl ErrorKind {
             Self::Unprocessable => "unprocessable",
             Self::QueueFull => "queue_full",
             Self::Unavailable => "unavailable",
+            Self::EndpointFailed => "endpoint_failed",
             Self::Internal => "internal_error",
         }
     }
@@ -130,7 +135,7 @@ impl ErrorKind {
             Self::ForbiddenHost | Self::UntrustedComponent => "permission_error",
             Self::QueueFull => "rate_limit_error",
             Self::Unavailable => "service_unavailable_error",
-            Self::Internal => "server_error",
+            Self::EndpointFailed | Self::Internal => "server_error",
             _ => "invalid_request_error",
         }
     }

@@ -1,6 +1,7 @@
 //! The HTTP side of a host: OpenAI's API, the admin API, metrics, health and the web UI.
 //!
-//! A request is parsed into a type that can only say what this server does ([`openai`], [`admin`]); what it cannot say
+//! A request is parsed into a type that can only say what this server does ([`openai`], [`admin`]), or is a component's own
+//! affair ([`endpoints`]); what it cannot say
 //! is refused by name ([`fields`], [`api_error`]). [`Application`] is what handlers share, [`Server`] the two listeners,
 //! [`drain::Drain`] the one signal that ends it all in order. [`routes`] is the table of everything that is answered.
 //!
@@ -12,6 +13,7 @@ pub mod api_error;
 pub mod application;
 pub mod body;
 pub mod drain;
+pub mod endpoints;
 mod engine_error;
 pub mod error;
 pub mod event_stream;

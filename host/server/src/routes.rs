@@ -3,6 +3,9 @@
 //! The routers, the OpenAPI document and the labels of the HTTP metrics are made from this table. The admin listener
 //! answers everything, the public one only what is not under `/admin`.
 //!
+//! What is under `/ext` is not in it: its methods, paths and bodies are those of components ([`crate::endpoints`]), on the
+//! public listener alone.
+//!
 //! Routes: `/` and its files, `/v1/models`, `/v1/models/{model}`, `/v1/completions`, `/v1/chat/completions`,
 //! `/health`, `/ready`, `/metrics`, `/openapi.json`; under `/admin/v1`: `models`, `components`, `slots`, `jobs`.
 

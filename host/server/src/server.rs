@@ -10,7 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, on};
+use axum::routing::{MethodRouter, any, on};
 use tokio::net::TcpListener;
 
 use crate::admin::access::Access;
@@ -19,7 +19,7 @@ use crate::api_error::{ApiError, ErrorKind};
 use crate::application::Application;
 use crate::error::ServerError;
 use crate::routes::{Operation, ROUTES, Route, methods_of};
-use crate::{health, interface, listener, openai, openapi};
+use crate::{endpoints, health, interface, listener, openai, openapi};
 
 /// How long jobs and engines get to end after the last connection has.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
@@ -95,28 +95,38 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Se
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { flag, address, source })
 }
 
-/// Everything that is not under `/admin`.
+/// Everything that is not under `/admin`, and the endpoints that are components.
 pub fn public_router(application: Arc<Application>) -> Router {
-    router(application, |route| !route.is_admin())
+    let mut endpoints = Router::new();
+    for path in endpoints::PATHS {
+        endpoints = endpoints.route(path, any(endpoints::answer));
+    }
+    router(application, endpoints, |route| !route.is_admin())
 }
 
 /// Everything, the admin routes behind `access`.
 pub fn admin_router(application: Arc<Application>, access: Access) -> Router {
     let access = Arc::new(access);
-    router(application, |_| true).layer(middleware::from_fn(move |request: Request, next: Next| {
-        let access = Arc::clone(&access);
-        async move {
-            let guarded = request.uri().path().starts_with("/admin");
-            match if guarded { access.check(request.headers()) } else { Ok(()) } {
-                Ok(()) => next.run(request).await,
-                Err(error) => error.into_response(),
+    router(application, Router::new(), |_| true).layer(middleware::from_fn(
+        move |request: Request, next: Next| {
+            let access = Arc::clone(&access);
+            async move {
+                let guarded = request.uri().path().starts_with("/admin");
+                match if guarded { access.check(request.headers()) } else { Ok(()) } {
+                    Ok(()) => next.run(request).await,
+                    Err(error) => error.into_response(),
+                }
             }
-        }
-    }))
+        },
+    ))
 }
 
-fn router(application: Arc<Application>, wanted: impl Fn(&Route) -> bool) -> Router {
-    let mut router = Router::new();
+/// The routes that are `wanted`, beside those of `router`.
+fn router(
+    application: Arc<Application>,
+    mut router: Router<Arc<Application>>,
+    wanted: impl Fn(&Route) -> bool,
+) -> Router {
     for route in ROUTES.iter().filter(|route| wanted(route)) {
         router = router.route(route.path, endpoint(route));
     }

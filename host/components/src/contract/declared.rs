@@ -17,6 +17,7 @@ pub(super) fn contract(world: World) -> Contract {
         World::ScoringPolicy => SCORING_POLICY,
         World::RequestRouter => REQUEST_ROUTER,
         World::EvaluationMetric => EVALUATION_METRIC,
+        World::HttpEndpoint => HTTP_ENDPOINT,
     };
     Contract { imports: interfaces(text.imports), exports: interfaces(text.exports) }
 }

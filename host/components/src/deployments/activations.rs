@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::records::{Place, column, now, number, rows};
 use super::share::CallShare;
 use super::slot::Slot;
-use crate::{ComponentError, Configuration};
+use crate::{ComponentError, Configuration, GrantedHosts, Provision};
 
-const COLUMNS: &str = "slot, revision, component, label, activated, configuration, canary";
+const COLUMNS: &str = "slot, revision, component, label, activated, configuration, canary, granted_hosts";
 
 /// What a slot has from one revision on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +28,9 @@ pub struct Activation {
     /// Its configuration.
     #[serde(skip_serializing_if = "Configuration::is_empty")]
     pub configuration: Configuration,
+    /// Where it may send requests.
+    #[serde(skip_serializing_if = "GrantedHosts::is_empty")]
+    pub granted_hosts: GrantedHosts,
     /// The component that is on trial beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
@@ -45,35 +48,48 @@ pub struct Canary {
     /// Its configuration.
     #[serde(default, skip_serializing_if = "Configuration::is_empty")]
     pub configuration: Configuration,
+    /// Where it may send requests.
+    #[serde(default, skip_serializing_if = "GrantedHosts::is_empty")]
+    pub granted_hosts: GrantedHosts,
     /// The share of the calls that it gets.
     pub weight: CallShare,
 }
 
+impl Canary {
+    /// What it gets with its place.
+    pub(super) fn provision(&self) -> Provision {
+        Provision { configuration: self.configuration.clone(), granted_hosts: self.granted_hosts.clone() }
+    }
+}
+
 impl Activation {
+    /// What the active component gets with its place.
+    pub(super) fn provision(&self) -> Provision {
+        Provision { configuration: self.configuration.clone(), granted_hosts: self.granted_hosts.clone() }
+    }
+
     /// The places that the component of this digest has by an activation.
     pub(super) fn places_of(digest: Digest) -> impl Fn(&Self) -> Vec<Place> {
         move |activation| {
             let canary = activation.canary.as_ref();
             let weight = canary.map_or(0.0, |canary| canary.weight.get());
-            let place = |canary, weight, configuration: &Configuration| Place {
+            let place = |canary, weight, provision: Provision| Place {
                 slot: activation.slot.clone(),
                 canary,
                 weight,
-                configuration: configuration.clone(),
+                configuration: provision.configuration,
+                granted_hosts: provision.granted_hosts,
             };
             let active =
-                (activation.digest == digest).then(|| place(false, 1.0 - weight, &activation.configuration));
+                (activation.digest == digest).then(|| place(false, 1.0 - weight, activation.provision()));
             let on_trial = canary.filter(|canary| canary.digest == digest);
-            active
-                .into_iter()
-                .chain(on_trial.map(|trial| place(true, weight, &trial.configuration)))
-                .collect()
+            active.into_iter().chain(on_trial.map(|trial| place(true, weight, trial.provision()))).collect()
         }
     }
 
-    /// Whether the same component is active with the same configuration.
+    /// Whether the same component is active with the same configuration and grants.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        (self.digest, &self.configuration) == (other.digest, &other.configuration)
+        (self.digest, self.provision()) == (other.digest, other.provision())
     }
 }
 
@@ -82,7 +98,7 @@ pub(super) struct Wanted<'a> {
     pub(super) slot: &'a Slot,
     pub(super) digest: Digest,
     pub(super) component: &'a str,
-    pub(super) configuration: &'a Configuration,
+    pub(super) provision: &'a Provision,
     pub(super) canary: Option<&'a Canary>,
 }
 
@@ -100,15 +116,16 @@ pub(super) fn insert(
     let activated = now();
     transaction
         .execute(
-            &format!("INSERT INTO activations ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+            &format!("INSERT INTO activations ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
             params![
                 wanted.slot.to_string(),
                 revision,
                 wanted.digest.to_string(),
                 wanted.component,
                 activated,
-                json(wanted.configuration)?,
+                json(&wanted.provision.configuration)?,
                 wanted.canary.map(json).transpose()?,
+                json(&wanted.provision.granted_hosts)?,
             ],
         )
         .map_err(StateError::from)?;
@@ -117,7 +134,8 @@ pub(super) fn insert(
         revision,
         digest: wanted.digest,
         component: wanted.component.to_owned(),
-        configuration: wanted.configuration.clone(),
+        configuration: wanted.provision.configuration.clone(),
+        granted_hosts: wanted.provision.granted_hosts.clone(),
         canary: wanted.canary.cloned(),
         activated: u64::try_from(activated).unwrap_or(0),
     })
@@ -156,6 +174,7 @@ fn activation_row(row: &Row<'_>) -> Result<Activation, ComponentError> {
         digest: column::<String>(row, "component")?.parse()?,
         component: column(row, "label")?,
         configuration: from_json(&column::<String>(row, "configuration")?)?,
+        granted_hosts: from_json(&column::<String>(row, "granted_hosts")?)?,
         canary: canary.map(|text| from_json(&text)).transpose()?,
         activated: number(row, "activated")?,
     })

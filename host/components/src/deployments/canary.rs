@@ -6,7 +6,7 @@ use espalier_state::Revision;
 
 use super::activations::{self, Activation, Canary, Wanted};
 use super::{CallShare, Deployments, Slot};
-use crate::{ComponentError, Configuration};
+use crate::{ComponentError, Provision};
 
 impl Deployments {
     /// Gives a share of a slot's calls to a deployed component, in the place of any canary before it. The active component
@@ -15,26 +15,29 @@ impl Deployments {
         &self,
         slot: &Slot,
         reference: &str,
-        configuration: &Configuration,
+        provision: impl Into<Provision>,
         weight: CallShare,
         expected: Option<Revision>,
     ) -> Result<Activation, ComponentError> {
         let component = self.component_for(slot, reference)?;
-        let on_trial = self.start(slot, component.clone(), configuration)?;
+        let provision = provision.into();
+        let on_trial = self.start(slot, component.clone(), &provision)?;
         let current = self.current(slot)?;
         let stable = self.load_deployed(current.digest, &current.component)?;
-        let running = self.start(slot, stable, &current.configuration)?;
+        let stable_provision = current.provision();
+        let running = self.start(slot, stable, &stable_provision)?;
         let canary = Canary {
             digest: component.digest(),
             component: component.label().to_owned(),
-            configuration: configuration.clone(),
+            configuration: provision.configuration,
+            granted_hosts: provision.granted_hosts,
             weight,
         };
         let wanted = Wanted {
             slot,
             digest: current.digest,
             component: &current.component,
-            configuration: &current.configuration,
+            provision: &stable_provision,
             canary: Some(&canary),
         };
         // What stays active was read, so the change holds only for that revision.
@@ -52,12 +55,12 @@ impl Deployments {
         Ok(activation)
     }
 
-    /// Makes a slot's canary its active component, with the canary's configuration.
+    /// Makes a slot's canary its active component, with what the canary was given.
     pub fn promote(&self, slot: &Slot, expected: Option<Revision>) -> Result<Activation, ComponentError> {
         let current = self.current(slot)?;
         let canary = current.canary.ok_or_else(|| ComponentError::NoCanary(slot.to_string()))?;
         let expected = Some(expected.unwrap_or(current.revision));
-        self.configure(slot, &canary.digest.to_string(), &canary.configuration, expected)
+        self.configure(slot, &canary.digest.to_string(), canary.provision(), expected)
     }
 
     /// What is in force in a slot.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use espalier_state::Digest;
 
 use super::{Activation, Deployments, Slot, Upload};
-use crate::{ComponentError, Configuration, Signature, read_component};
+use crate::{ComponentError, Signature, read_component};
 
 /// A folder that is being watched.
 pub struct ComponentFolder {
@@ -96,8 +96,8 @@ impl ComponentFolder {
         }
     }
 
-    /// Deploys a file and activates it in its world's and name's slot, with the configuration that the slot has if the
-    /// component there has the same name. What was there before the first look and is deployed already stays as an
+    /// Deploys a file and activates it in its world's and name's slot, with the configuration and the grants that the slot
+    /// has if the component there has the same name. What was there before the first look and is deployed already stays as an
     /// operator left it.
     fn take_up(&self, path: &Path, is_new: bool) -> Result<Option<Activation>, ComponentError> {
         let bytes = read_component(path)?;
@@ -123,12 +123,11 @@ impl ComponentFolder {
             let name = current.component.split_once('@').map(|(name, _)| name);
             name == Some(component.identity().name.as_str())
         };
-        let configuration = current.as_ref().filter(|current| of_same_name(current));
-        let configuration =
-            configuration.map_or_else(Configuration::default, |current| current.configuration.clone());
-        self.deployments.try_out(&upload, Some(&slot), &configuration)?;
+        let current = current.as_ref().filter(|current| of_same_name(current));
+        let provision = current.map(Activation::provision).unwrap_or_default();
+        self.deployments.try_out(&upload, Some(&slot), &provision)?;
         self.deployments.deploy_upload(&upload, None)?;
-        self.deployments.configure(&slot, &digest, &configuration, None).map(Some)
+        self.deployments.configure(&slot, &digest, provision, None).map(Some)
     }
 
     /// The component files with their states.

@@ -30,8 +30,8 @@ pub use self::upload::Upload;
 use crate::artefacts::Artefacts;
 use crate::calls::{CallObserver, CallReport};
 use crate::{
-    Component, ComponentError, ComponentMetrics, Configuration, EvaluationMetric, Host, Limits, LoadTime,
-    RequestRouter, ScoringPolicy, World, find_component, read_component,
+    Component, ComponentError, ComponentMetrics, EvaluationMetric, Host, HttpEndpoint, Limits, LoadTime,
+    Provision, RequestRouter, ScoringPolicy, World, find_component, read_component,
 };
 
 /// The deployed components of one state directory. Clones share them.
@@ -74,6 +74,7 @@ enum Running {
     Router(Arc<RequestRouter>),
     Scoring(Arc<ScoringPolicy>),
     Metric(Arc<EvaluationMetric>),
+    Endpoint(Arc<HttpEndpoint>),
 }
 
 /// What a deployment did.
@@ -134,17 +135,17 @@ impl Deployments {
     /// Puts a recorded activation in force as far as its components can be used.
     fn restore(&self, activation: Activation) {
         let slot = &activation.slot;
-        let start = |digest, label: &str, configuration: &Configuration| {
+        let start = |digest, label: &str, provision: Provision| {
             let loaded = self.load_deployed(digest, label);
-            let running = loaded.and_then(|component| self.start(slot, component, configuration));
+            let running = loaded.and_then(|component| self.start(slot, component, &provision));
             running.map_err(|error| {
                 tracing::error!(%slot, component = label, "the component cannot be used: {error}");
                 error.to_string()
             })
         };
-        let running = start(activation.digest, &activation.component, &activation.configuration);
+        let running = start(activation.digest, &activation.component, activation.provision());
         let canary = activation.canary.as_ref();
-        let canary = canary.map(|canary| start(canary.digest, &canary.component, &canary.configuration));
+        let canary = canary.map(|canary| start(canary.digest, &canary.component, canary.provision()));
         self.put_in_force(activation, running, canary);
     }
 
@@ -186,33 +187,34 @@ impl Deployments {
         Ok(Deployed { record, created, load_time: component.load_time() })
     }
 
-    /// Makes a deployed component the active one of a slot, without a configuration; see [`Deployments::configure`].
+    /// Makes a deployed component the active one of a slot and gives it nothing; see [`Deployments::configure`].
     pub fn activate(
         &self,
         slot: &Slot,
         reference: &str,
         expected: Option<Revision>,
     ) -> Result<Activation, ComponentError> {
-        self.configure(slot, reference, &Configuration::default(), expected)
+        self.configure(slot, reference, Provision::default(), expected)
     }
 
-    /// Makes a deployed component the active one of a slot with a configuration, and ends a canary. With `expected`, only
+    /// Makes a deployed component the active one of a slot with a configuration and grants, and ends a canary. With `expected`, only
     /// if the slot is at that revision (0 for a slot that never had a component).
     pub fn configure(
         &self,
         slot: &Slot,
         reference: &str,
-        configuration: &Configuration,
+        provision: impl Into<Provision>,
         expected: Option<Revision>,
     ) -> Result<Activation, ComponentError> {
         let component = self.component_for(slot, reference)?;
+        let provision = provision.into();
         // Ready before it is recorded: what is recorded as active has been seen to work.
-        let running = self.start(slot, component.clone(), configuration)?;
+        let running = self.start(slot, component.clone(), &provision)?;
         let wanted = Wanted {
             slot,
             digest: component.digest(),
             component: component.label(),
-            configuration,
+            provision: &provision,
             canary: None,
         };
         let activation =
@@ -222,17 +224,17 @@ impl Deployments {
         Ok(activation)
     }
 
-    /// Checks who signed a component, then starts it with a configuration as it would run in a slot, and changes nothing.
+    /// Checks who signed a component, then starts it with what it is given as it would run in a slot, and changes nothing.
     pub fn try_out(
         &self,
         upload: &Upload<'_>,
         slot: Option<&Slot>,
-        configuration: &Configuration,
+        provision: impl Into<Provision>,
     ) -> Result<(), ComponentError> {
         self.admit(upload)?;
         let component = self.load(upload.label, upload.bytes, slot.map(Slot::world))?;
         let default = Slot::default_for(component.world(), &component.identity().name);
-        self.start(slot.unwrap_or(&default), component, configuration).map(|_| ())
+        self.start(slot.unwrap_or(&default), component, &provision.into()).map(|_| ())
     }
 
     /// A deployed component of the slot's world.
@@ -249,7 +251,7 @@ impl Deployments {
         self.load_deployed(record.digest, &record.label())
     }
 
-    /// Goes back: activates once more, with its configuration, what was active at the revision `to`. Without `to` that is
+    /// Goes back: activates once more, with what it was given, what was active at the revision `to`. Without `to` that is
     /// what is active already if the slot has a canary, which so ends, else what was active before.
     pub fn roll_back(
         &self,
@@ -269,7 +271,7 @@ impl Deployments {
         let target = target.ok_or_else(|| ComponentError::NothingEarlier(slot.to_string()))?;
         // The decision rests on the history that was read, so it holds only for that revision.
         let expected = Some(expected.unwrap_or(newest.revision));
-        self.configure(slot, &target.digest.to_string(), &target.configuration, expected)
+        self.configure(slot, &target.digest.to_string(), target.provision(), expected)
     }
 
     /// All deployed components.
@@ -368,10 +370,19 @@ impl Deployments {
         }
     }
 
+    /// The endpoint under the path of this name, if there is one: the active one of the slot `ext/NAME`, or its canary in
+    /// turn.
+    pub fn endpoint(&self, name: &str) -> Result<Option<Arc<HttpEndpoint>>, ComponentError> {
+        match self.running(&Slot::Endpoint(name.to_owned()))? {
+            Some(Running::Endpoint(endpoint)) => Ok(Some(endpoint)),
+            _ => Ok(None),
+        }
+    }
+
     fn running_or_built_in(&self, slot: Slot, name: &str) -> Result<Running, ComponentError> {
         match self.running(&slot)? {
             Some(running) => Ok(running),
-            None => self.start(&slot, self.load_built_in(name, slot.world())?, &Configuration::default()),
+            None => self.start(&slot, self.load_built_in(name, slot.world())?, &Provision::default()),
         }
     }
 
@@ -392,19 +403,21 @@ impl Deployments {
         &self,
         slot: &Slot,
         component: Component,
-        configuration: &Configuration,
+        provision: &Provision,
     ) -> Result<Running, ComponentError> {
         let observer = Arc::clone(&self.inner.observer);
         let report = CallReport::to(observer, component.identity().clone(), slot.clone());
-        if slot.world() != World::RequestRouter {
-            configuration.refuse_unless_empty(component.identity(), component.world())?;
-        }
+        provision.check(component.identity(), component.world())?;
         Ok(match slot {
-            Slot::Router => {
-                Running::Router(Arc::new(RequestRouter::new(component, configuration)?.reporting(report)))
-            }
+            Slot::Router => Running::Router(Arc::new(
+                RequestRouter::new(component, &provision.configuration)?.reporting(report),
+            )),
             Slot::Scoring(_) => Running::Scoring(Arc::new(ScoringPolicy::new(component)?.reporting(report))),
             Slot::Metric(_) => Running::Metric(Arc::new(EvaluationMetric::new(component)?.reporting(report))),
+            Slot::Endpoint(_) => {
+                let granted = provision.granted_hosts.clone();
+                Running::Endpoint(Arc::new(HttpEndpoint::new(component, granted)?.reporting(report)))
+            }
         })
     }
 

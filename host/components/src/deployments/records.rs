@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::activations::{Activation, current_activations};
 use super::slot::Slot;
-use crate::{Component, ComponentError, Configuration, Signature, World};
+use crate::{Component, ComponentError, Configuration, GrantedHosts, Signature, World};
 
-pub(super) const TABLES: [&str; 3] = [
+pub(super) const TABLES: [&str; 4] = [
     "
     CREATE TABLE components (
         digest TEXT PRIMARY KEY,
@@ -37,6 +37,9 @@ pub(super) const TABLES: [&str; 3] = [
 ",
     "
     ALTER TABLE components ADD COLUMN signature TEXT;
+",
+    "
+    ALTER TABLE activations ADD COLUMN granted_hosts TEXT NOT NULL DEFAULT '[]';
 ",
 ];
 
@@ -80,6 +83,9 @@ pub struct Place {
     pub weight: f64,
     /// Its configuration there.
     pub configuration: Configuration,
+    /// Where it may send requests from there.
+    #[serde(skip_serializing_if = "GrantedHosts::is_empty")]
+    pub granted_hosts: GrantedHosts,
 }
 
 impl ComponentRecord {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::is_name;
 use crate::{ComponentError, World};
 
-/// Where a component is active: `router`, `scoring/NAME` or `metric/NAME`.
+/// Where a component is active: `router`, `scoring/NAME`, `metric/NAME` or `ext/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Slot {
@@ -18,15 +18,21 @@ pub enum Slot {
     Scoring(String),
     /// The metric that evaluations know under this name.
     Metric(String),
+    /// The endpoint under the path `/ext/NAME`.
+    Endpoint(String),
 }
 
 impl Slot {
+    /// How slots are written.
+    pub const FORMS: &'static str = "router, scoring/NAME, metric/NAME or ext/NAME";
+
     /// The world of the components that the slot takes.
     pub const fn world(&self) -> World {
         match self {
             Self::Router => World::RequestRouter,
             Self::Scoring(_) => World::ScoringPolicy,
             Self::Metric(_) => World::EvaluationMetric,
+            Self::Endpoint(_) => World::HttpEndpoint,
         }
     }
 
@@ -36,6 +42,7 @@ impl Slot {
             World::RequestRouter => Self::Router,
             World::ScoringPolicy => Self::Scoring(name.to_owned()),
             World::EvaluationMetric => Self::Metric(name.to_owned()),
+            World::HttpEndpoint => Self::Endpoint(name.to_owned()),
         }
     }
 }
@@ -46,6 +53,7 @@ impl fmt::Display for Slot {
             Self::Router => f.write_str("router"),
             Self::Scoring(name) => write!(f, "scoring/{name}"),
             Self::Metric(name) => write!(f, "metric/{name}"),
+            Self::Endpoint(name) => write!(f, "ext/{name}"),
         }
     }
 }
@@ -58,10 +66,11 @@ impl FromStr for Slot {
             None if text == "router" => Ok(Self::Router),
             Some(("scoring", name)) if is_name(name) => Ok(Self::Scoring(name.to_owned())),
             Some(("metric", name)) if is_name(name) => Ok(Self::Metric(name.to_owned())),
+            Some(("ext", name)) if is_name(name) => Ok(Self::Endpoint(name.to_owned())),
             _ => Err(ComponentError::InvalidName {
                 kind: "slot",
                 found: text.to_owned(),
-                expected: "router, scoring/NAME or metric/NAME",
+                expected: Self::FORMS,
             }),
         }
     }
@@ -87,10 +96,12 @@ mod tests {
 
     #[test]
     fn slots_are_written_as_they_are_read() {
-        for text in ["router", "scoring/activation-norm", "metric/perplexity"] {
+        for text in ["router", "scoring/activation-norm", "metric/perplexity", "ext/compare"] {
             assert_eq!(text.parse::<Slot>().unwrap().to_string(), text);
         }
-        for text in ["", "routers", "router/x", "scoring", "scoring/", "scoring/../x", "metric/A", "http/x"] {
+        for text in
+            ["", "routers", "router/x", "scoring", "scoring/", "scoring/../x", "metric/A", "http/x", "ext/"]
+        {
             assert!(text.parse::<Slot>().is_err(), "{text}");
         }
     }

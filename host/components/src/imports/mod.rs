@@ -11,6 +11,7 @@ mod inference;
 mod model;
 mod report;
 mod samples;
+mod served;
 mod sessions;
 mod telemetry;
 mod tensor;
@@ -37,6 +38,14 @@ pub(crate) fn link(world: World, linker: &mut Linker<Context>) -> wasmtime::Resu
         }
         World::EvaluationMetric => {
             bindings::metric::EvaluationMetric::add_to_linker::<_, Data>(linker, |context| context)
+        }
+        World::HttpEndpoint => {
+            wasmtime_wasi_io::add_to_linker_async(linker)?;
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+            interfaces::telemetry::add_to_linker::<_, Data>(linker, |context| context)?;
+            bindings::endpoint::espalier::endpoint::inference::add_to_linker::<_, Data>(linker, |context| {
+                context
+            })
         }
     }
 }

@@ -12,7 +12,7 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 37] = [
+const GUESTS: [(&str, &str); 40] = [
     ("activation-norm", "activation_norm.rs"),
     ("activation-sparsity", "scoring_formulas.rs"),
     ("agreement", "agreement.rs"),
@@ -20,6 +20,7 @@ const GUESTS: [(&str, &str); 37] = [
     ("bleu", "answer_metrics.rs"),
     ("block-influence", "scoring_formulas.rs"),
     ("chrf", "answer_metrics.rs"),
+    ("compare", "endpoints.rs"),
     ("cost-latency-target", "routers.rs"),
     ("exact-match", "answer_metrics.rs"),
     ("expert-contribution", "scoring_formulas.rs"),
@@ -29,6 +30,7 @@ const GUESTS: [(&str, &str); 37] = [
     ("fisher", "scoring_formulas.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
+    ("fixture-hostile-endpoint", "hostile_endpoints.rs"),
     ("fixture-hostile-metric", "hostile_metrics.rs"),
     ("fixture-hostile-policy", "hostile_policies.rs"),
     ("fixture-hostile-router", "hostile_routers.rs"),
@@ -40,6 +42,7 @@ const GUESTS: [(&str, &str); 37] = [
     ("least-busy", "least_busy.rs"),
     ("length-and-quality", "routers.rs"),
     ("magnitude", "scoring_formulas.rs"),
+    ("no-op", "endpoints.rs"),
     ("perplexity", "perplexity.rs"),
     ("perplexity-greedy", "scoring_formulas.rs"),
     ("random", "random.rs"),

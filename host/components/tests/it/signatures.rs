@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use espalier_components::{
-    ComponentError, ComponentFolder, Deployments, Host, HostConfig, Signature, SigningKey, Slot, TrustedKeys,
-    Upload,
+    ComponentError, ComponentFolder, Deployments, Host, HostConfig, Provision, Signature, SigningKey, Slot,
+    TrustedKeys, Upload,
 };
 use espalier_state::{Digest, State};
 
@@ -49,7 +49,7 @@ fn what_nobody_trusted_has_signed_is_refused_before_it_is_looked_at() {
         [(None, "unsigned"), (Some(&by_eve), "unknown_signer"), (Some(&other), "wrong_signature")]
     {
         assert_eq!(kind(deployments.deploy_upload(&upload(rubbish, signature), None)), expected);
-        let tried = deployments.try_out(&upload(rubbish, signature), None, &Default::default());
+        let tried = deployments.try_out(&upload(rubbish, signature), None, Provision::default());
         assert_eq!(kind(tried), expected);
     }
     assert_eq!(kind(deployments.deploy("router.wasm", &bytes("least-busy"), None)), "unsigned");

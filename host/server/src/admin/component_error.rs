@@ -45,6 +45,10 @@ impl From<ComponentError> for ApiError {
             ComponentError::InvalidKey { found, expected, .. } => {
                 Self::new(ErrorKind::InvalidValue, message).at("signature").found(found).expected(expected)
             }
+            ComponentError::InvalidGrant { found, expected } => Self::new(ErrorKind::InvalidValue, message)
+                .at("granted_hosts")
+                .found(found)
+                .expected(expected),
             ComponentError::InvalidConfiguration { found, expected } => {
                 Self::new(ErrorKind::InvalidValue, message)
                     .at("configuration")

@@ -4,7 +4,7 @@
 //! compiles, checks and configures it before anything changes, so a component that does not fit leaves the active one
 //! in place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,7 +13,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use espalier_components::{
-    Activation, CallShare, ComponentRecord, Configuration, Limits, Signature, Slot, Upload,
+    Activation, CallShare, ComponentRecord, Configuration, GrantedHosts, Limits, Provision, Signature, Slot,
+    Upload,
 };
 use espalier_state::Revision;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct DeployQuery {
     configuration: Option<String>,
     /// What errors call the component until it has said its name.
     label: Option<String>,
+    /// Hosts that it may send requests to, separated by commas.
+    granted_hosts: Option<String>,
     /// Who vouches for the component: the content of its `.sig` file.
     signature: Option<String>,
 }
@@ -51,8 +54,8 @@ pub struct ComponentDetails {
     record: ComponentRecord,
     /// The limits of its world, which hold for each of its calls.
     limits: Limits,
-    /// What it may reach beside the interfaces of its world. No world of this host grants anything: no files, no
-    /// network, no clock, no environment.
+    /// What it may reach beside the interfaces of its world, in any of its places: hosts, as `host:NAME`. Nothing grants
+    /// files, a clock or an environment.
     grants: Vec<String>,
 }
 
@@ -78,7 +81,9 @@ pub async fn inspect(
             let deployments = application.deployments();
             let record = deployments.inspect(&reference)?;
             let limits = deployments.limits(record.world).clone();
-            Ok(Json(ComponentDetails { record, limits, grants: Vec::new() }))
+            let granted = record.places.iter().flat_map(|place| place.granted_hosts.hosts());
+            let grants: BTreeSet<String> = granted.map(|host| format!("host:{host}")).collect();
+            Ok(Json(ComponentDetails { record, limits, grants: grants.into_iter().collect() }))
         })
         .await
 }
@@ -117,7 +122,10 @@ pub async fn deploy(
     }
     let signature: Option<Signature> = query.signature.map(|text| text.parse()).transpose()?;
     let activate = query.activate.unwrap_or(true);
-    let configuration = configuration_of_query(query.configuration.as_deref(), activate)?;
+    let provision = Provision {
+        configuration: configuration_of_query(query.configuration.as_deref(), activate)?,
+        granted_hosts: granted_hosts_of_query(query.granted_hosts.as_deref(), activate)?,
+    };
     let bytes = body::read(request, body::COMPONENT_LIMIT).await?;
     let label = query.label.unwrap_or_else(|| "the component".to_owned());
     let expected_revision = query.expected_revision.map(Revision);
@@ -128,14 +136,14 @@ pub async fn deploy(
             let world = slot.as_ref().map(Slot::world);
             let upload = Upload { label: &label, bytes: &bytes, signature: signature.as_ref() };
             if activate {
-                deployments.try_out(&upload, slot.as_ref(), &configuration)?;
+                deployments.try_out(&upload, slot.as_ref(), &provision)?;
             }
             let deployed = deployments.deploy_upload(&upload, world)?;
             let activation = if activate {
                 let slot =
                     slot.unwrap_or_else(|| Slot::default_for(deployed.record.world, &deployed.record.name));
                 let digest = deployed.record.digest.to_string();
-                Some(deployments.configure(&slot, &digest, &configuration, expected_revision)?)
+                Some(deployments.configure(&slot, &digest, provision, expected_revision)?)
             } else {
                 None
             };
@@ -167,7 +175,7 @@ pub async fn slots(State(application): State<Arc<Application>>) -> Result<Json<V
     application.clone().blocking(move || Ok(Json(json!({"slots": slots_json(&application)?})))).await
 }
 
-/// `POST /admin/v1/slots/activate`: `{slot, component, configuration?, expected_revision?}`.
+/// `POST /admin/v1/slots/activate`: `{slot, component, configuration?, granted_hosts?, expected_revision?}`.
 pub async fn activate(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
@@ -175,18 +183,18 @@ pub async fn activate(
     let mut fields = Fields::of_body(body::read_json(request).await?)?;
     let slot = slot(&mut fields)?;
     let reference = fields.required_string("component", REFERENCE)?;
-    let configuration = configuration(&mut fields)?;
+    let provision = provision(&mut fields)?;
     let expected = expected_revision(&mut fields)?;
-    fields.finish(&["slot", "component", "configuration", "expected_revision"])?;
+    fields.finish(&["slot", "component", "configuration", "granted_hosts", "expected_revision"])?;
     application
         .clone()
         .blocking(move || {
-            Ok(Json(application.deployments().configure(&slot, &reference, &configuration, expected)?))
+            Ok(Json(application.deployments().configure(&slot, &reference, provision, expected)?))
         })
         .await
 }
 
-/// `POST /admin/v1/slots/canary`: `{component, weight, slot?, configuration?, expected_revision?}`.
+/// `POST /admin/v1/slots/canary`: `{component, weight, slot?, configuration?, granted_hosts?, expected_revision?}`.
 pub async fn canary(
     State(application): State<Arc<Application>>,
     request: Request<Body>,
@@ -197,9 +205,9 @@ pub async fn canary(
     let weight = fields.number("weight", 0.0..=1.0)?;
     let weight = weight.ok_or_else(|| ApiError::missing("weight", "a share of the calls above 0"))?;
     let weight = CallShare::new(weight)?;
-    let configuration = configuration(&mut fields)?;
+    let provision = provision(&mut fields)?;
     let expected = expected_revision(&mut fields)?;
-    fields.finish(&["component", "weight", "slot", "configuration", "expected_revision"])?;
+    fields.finish(&["component", "weight", "slot", "configuration", "granted_hosts", "expected_revision"])?;
     application
         .clone()
         .blocking(move || {
@@ -207,7 +215,7 @@ pub async fn canary(
             let record = deployments.inspect(&reference)?;
             let slot = slot.unwrap_or_else(|| Slot::default_for(record.world, &record.name));
             let digest = record.digest.to_string();
-            Ok(Json(deployments.try_canary(&slot, &digest, &configuration, weight, expected)?))
+            Ok(Json(deployments.try_canary(&slot, &digest, provision, weight, expected)?))
         })
         .await
 }
@@ -241,11 +249,38 @@ pub async fn rollback(
 }
 
 fn slot(fields: &mut Fields) -> Result<Slot, ApiError> {
-    Ok(fields.required_string("slot", "router, scoring/NAME or metric/NAME")?.parse()?)
+    Ok(fields.required_string("slot", Slot::FORMS)?.parse()?)
 }
 
 fn expected_revision(fields: &mut Fields) -> Result<Option<Revision>, ApiError> {
     Ok(fields.integer("expected_revision", 0..=u64::MAX)?.map(Revision))
+}
+
+/// Reads what a component gets with its place: `configuration` and `granted_hosts`.
+fn provision(fields: &mut Fields) -> Result<Provision, ApiError> {
+    Ok(Provision { configuration: configuration(fields)?, granted_hosts: granted_hosts(fields)? })
+}
+
+/// Reads `granted_hosts`, a list of texts.
+fn granted_hosts(fields: &mut Fields) -> Result<GrantedHosts, ApiError> {
+    const EXPECTED: &str = "a list of HOST or HOST:PORT";
+    let Some(value) = fields.take("granted_hosts") else { return Ok(GrantedHosts::default()) };
+    let Value::Array(list) = &value else { return Err(ApiError::field("granted_hosts", value, EXPECTED)) };
+    let hosts = list.iter().map(|host| {
+        let text = host.as_str().ok_or_else(|| ApiError::field("granted_hosts", host.clone(), EXPECTED))?;
+        Ok(text.parse()?)
+    });
+    Ok(GrantedHosts::new(hosts.collect::<Result<_, ApiError>>()?)?)
+}
+
+fn granted_hosts_of_query(text: Option<&str>, activates: bool) -> Result<GrantedHosts, ApiError> {
+    let Some(text) = text else { return Ok(GrantedHosts::default()) };
+    if !activates {
+        let expected = "none where the component is only stored: grants belong to a slot";
+        return Err(ApiError::field("granted_hosts", text, expected));
+    }
+    let hosts = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    Ok(GrantedHosts::new(hosts)?)
 }
 
 /// Reads `configuration`, an object of texts.

@@ -9,6 +9,10 @@ pub(super) fn schemas() -> Value {
     let text = json!({"type": "string"});
     let count = json!({"type": "integer", "minimum": 0});
     let configuration = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let hosts = json!({
+        "type": "array", "items": {"type": "string"},
+        "description": "Where an endpoint may send requests: HOST or HOST:PORT.",
+    });
     json!({
         "LoadModel": {
             "type": "object",
@@ -25,13 +29,14 @@ pub(super) fn schemas() -> Value {
         }},
         "Component": {"type": "object", "properties": {
             "name": text, "version": text, "summary": text,
-            "world": {"enum": ["scoring-policy", "request-router", "evaluation-metric"]},
+            "world": {"enum": ["scoring-policy", "request-router", "evaluation-metric", "http-endpoint"]},
             "digest": text, "size": count, "created": count,
             "signature": {"type": ["string", "null"]}, "signer": {"type": ["string", "null"]},
             "active_in": {"type": "array", "items": text},
             "places": {"type": "array", "items": {"type": "object", "properties": {
                 "slot": text, "canary": {"type": "boolean"}, "weight": {"type": "number"},
                 "configuration": configuration,
+                "granted_hosts": hosts,
             }}},
         }},
         "ComponentDetails": {"allOf": [reference("Component"), {"type": "object", "properties": {
@@ -40,15 +45,17 @@ pub(super) fn schemas() -> Value {
         }}]},
         "Activation": {"type": "object", "properties": {
             "slot": text, "revision": count, "digest": text, "component": text, "activated": count,
-            "configuration": configuration,
+            "configuration": configuration, "granted_hosts": hosts,
             "canary": {"type": "object", "properties": {
-                "digest": text, "component": text, "configuration": configuration, "weight": {"type": "number"},
+                "digest": text, "component": text, "configuration": configuration, "granted_hosts": hosts,
+                "weight": {"type": "number"},
             }},
         }},
         "Activate": {
             "type": "object",
             "properties": {
-                "slot": text, "component": text, "configuration": configuration, "expected_revision": count,
+                "slot": text, "component": text, "configuration": configuration, "granted_hosts": hosts,
+                "expected_revision": count,
             },
             "required": ["slot", "component"],
             "additionalProperties": false,
@@ -57,7 +64,8 @@ pub(super) fn schemas() -> Value {
             "type": "object",
             "properties": {
                 "component": text, "weight": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                "slot": text, "configuration": configuration, "expected_revision": count,
+                "slot": text, "configuration": configuration, "granted_hosts": hosts,
+                "expected_revision": count,
             },
             "required": ["component", "weight"],
             "additionalProperties": false,

@@ -52,7 +52,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             (
                 "slot",
                 json!({"type": "string"}),
-                "router, scoring/NAME or metric/NAME; by default its world's and name's.",
+                "router, scoring/NAME, metric/NAME or ext/NAME; by default its world's and name's.",
             ),
             (
                 "expected_revision",
@@ -63,6 +63,11 @@ fn parameters(route: &Route) -> Vec<Value> {
                 "configuration",
                 json!({"type": "string"}),
                 "What the component is told, as a JSON object of texts: {\"weights\": \"original:9, small:1\"}.",
+            ),
+            (
+                "granted_hosts",
+                json!({"type": "string"}),
+                "Where an endpoint may send requests: HOST or HOST:PORT, separated by commas.",
             ),
             ("label", json!({"type": "string"}), "What errors call it until it has said its name."),
             (

@@ -11,6 +11,7 @@ mod constrained_chats;
 mod constraints;
 mod disconnects;
 mod documents;
+mod endpoints;
 mod guests;
 mod host;
 mod jobs;

@@ -79,3 +79,61 @@ pub(super) fn median(times: &[Duration]) -> Duration {
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
+
+/// The middle and the tail of times.
+#[derive(Serialize)]
+pub(super) struct Percentiles {
+    pub(super) p50_microseconds: f64,
+    pub(super) p99_microseconds: f64,
+    pub(super) count: usize,
+}
+
+impl Percentiles {
+    /// Of some times.
+    pub(super) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |place: usize| times.get(place).copied().unwrap_or_default().as_secs_f64() * 1e6;
+        let last = times.len().saturating_sub(1);
+        Self {
+            p50_microseconds: at(times.len() / 2),
+            p99_microseconds: at((times.len() * 99 / 100).min(last)),
+            count: times.len(),
+        }
+    }
+}
+
+/// Times each of `count` runs, after a tenth as many that warm up.
+pub(super) fn time_each(count: usize, mut run: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+    for _ in 0..count.div_ceil(10) {
+        run()?;
+    }
+    let timed = |_| {
+        let began = Instant::now();
+        run()?;
+        Ok(began.elapsed())
+    };
+    (0..count).map(timed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_sorted_times() {
+        let times = (1..=200).rev().map(Duration::from_micros).collect();
+        let found = Percentiles::of(times);
+        assert_eq!((found.p50_microseconds.round(), found.p99_microseconds.round()), (101.0, 199.0));
+        assert_eq!(Percentiles::of(Vec::new()).p99_microseconds, 0.0);
+    }
+
+    #[test]
+    fn runs_that_warm_up_are_not_counted() {
+        let mut runs = 0;
+        let times = time_each(20, || {
+            runs += 1;
+            Ok(())
+        });
+        assert_eq!((times.unwrap().len(), runs), (20, 22));
+    }
+}

@@ -3,6 +3,7 @@
 //! Every bench warms up once, then repeats and reports the median, so that two programs can be compared in turn on a
 //! noisy machine. Tokens are fixed where speed does not depend on which they are. [`serve`] alone drives a running server.
 
+mod component;
 mod decode;
 mod footprint;
 mod kernels;
@@ -18,6 +19,8 @@ use clap::Subcommand;
 /// What to measure.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// What a call of a component costs, how soon one is deployed, and an endpoint beside `wasmtime serve`.
+    Component(component::Args),
     /// One token at a time, one or several sequences at once.
     Decode(decode::Args),
     /// A prompt in one go, with the logits of its last token.
@@ -38,6 +41,7 @@ pub(crate) enum Bench {
 /// Runs a bench.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Component(args) => component::run(args),
         Bench::Decode(args) => decode::run(args),
         Bench::Prefill(args) => prefill::run(args),
         Bench::Speculation(args) => speculation::run(args),

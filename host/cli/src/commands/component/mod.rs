@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
-use espalier_components::{Signature, find_component, read_component};
+use espalier_components::{GrantedHost, Signature, find_component, read_component};
 use serde_json::{Value, json};
 
 use crate::admin::{Admin, AdminArgs, cell, segment, table};
@@ -25,6 +25,17 @@ pub(crate) struct Args {
     admin: AdminArgs,
     #[command(subcommand)]
     action: Action,
+}
+
+/// What a component gets with its place in a slot.
+#[derive(ClapArgs, Debug)]
+struct Given {
+    /// Tell it this; may be given more than once.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Let an endpoint send requests to this host, with every port or with the given one; may be given more than once.
+    #[arg(long = "grant-host", value_name = "HOST[:PORT]")]
+    granted_hosts: Vec<GrantedHost>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -53,17 +64,16 @@ enum Action {
         /// Speak plain HTTP to a registry that is not on this machine.
         #[arg(long, requires = "from")]
         plain_http: bool,
-        /// Slot to activate it in: router, scoring/NAME or metric/NAME [default: its world's and name's].
+        /// Slot to activate it in: router, scoring/NAME, metric/NAME or ext/NAME [default: its world's and name's].
         #[arg(long, value_name = "SLOT")]
         slot: Option<String>,
-        /// Tell it this; may be given more than once.
-        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
-        settings: Vec<(String, String)>,
+        #[command(flatten)]
+        given: Given,
         /// Who vouches for it [default: the file beside it, NAME.wasm.sig, if there is one].
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
         /// Only store it.
-        #[arg(long, conflicts_with_all = ["expected_revision", "settings"])]
+        #[arg(long, conflicts_with_all = ["expected_revision", "settings", "granted_hosts"])]
         no_activate: bool,
         /// Activate only if the slot is at this revision.
         #[arg(long, value_name = "N")]
@@ -71,13 +81,12 @@ enum Action {
     },
     /// Activate a deployed component in a slot.
     Activate {
-        /// router, scoring/NAME or metric/NAME.
+        /// router, scoring/NAME, metric/NAME or ext/NAME.
         slot: String,
         /// A digest, a name, or name@version.
         component: String,
-        /// Tell it this; may be given more than once.
-        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
-        settings: Vec<(String, String)>,
+        #[command(flatten)]
+        given: Given,
         /// Only if the slot is at this revision.
         #[arg(long, value_name = "N")]
         expected_revision: Option<u64>,
@@ -89,19 +98,18 @@ enum Action {
         /// The share, above 0 and at most 1.
         #[arg(long, value_name = "SHARE")]
         weight: f64,
-        /// router, scoring/NAME or metric/NAME [default: its world's and name's].
+        /// router, scoring/NAME, metric/NAME or ext/NAME [default: its world's and name's].
         #[arg(long, value_name = "SLOT")]
         slot: Option<String>,
-        /// Tell it this; may be given more than once.
-        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
-        settings: Vec<(String, String)>,
+        #[command(flatten)]
+        given: Given,
         /// Only if the slot is at this revision.
         #[arg(long, value_name = "N")]
         expected_revision: Option<u64>,
     },
     /// Make a slot's canary its active component.
     Promote {
-        /// router, scoring/NAME or metric/NAME.
+        /// router, scoring/NAME, metric/NAME or ext/NAME.
         slot: String,
         /// Only if the slot is at this revision.
         #[arg(long, value_name = "N")]
@@ -109,7 +117,7 @@ enum Action {
     },
     /// End a slot's canary; where there is none, activate what the slot had active before.
     Rollback {
-        /// router, scoring/NAME or metric/NAME.
+        /// router, scoring/NAME, metric/NAME or ext/NAME.
         slot: String,
         /// The revision to return to [default: what was active before the present component].
         #[arg(long, value_name = "N")]
@@ -162,7 +170,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             from,
             plain_http,
             slot,
-            settings,
+            given,
             signature,
             no_activate,
             expected_revision,
@@ -173,21 +181,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 (None, None) => bail!("found no component, expected a path, a name or --from"),
             };
             let slot = slot.as_deref();
-            let query = DeployQuery { slot, settings, activate: !no_activate };
+            let query = DeployQuery { slot, given, activate: !no_activate };
             deploy(&admin, &upload, &query, *expected_revision)
         }
-        Action::Activate { slot, component, settings, expected_revision } => {
-            let configuration = configuration(settings)?;
+        Action::Activate { slot, component, given, expected_revision } => {
             let body = json!({
-                "slot": slot, "component": component, "configuration": configuration,
+                "slot": slot, "component": component, "configuration": configuration(&given.settings)?,
+                "granted_hosts": given.granted_hosts,
                 "expected_revision": expected_revision,
             });
             admin.show(&admin.post("slots/activate", &body)?, activation)
         }
-        Action::Canary { component, weight, slot, settings, expected_revision } => {
-            let configuration = configuration(settings)?;
+        Action::Canary { component, weight, slot, given, expected_revision } => {
             let body = json!({
-                "component": component, "weight": weight, "slot": slot, "configuration": configuration,
+                "component": component, "weight": weight, "slot": slot,
+                "configuration": configuration(&given.settings)?, "granted_hosts": given.granted_hosts,
                 "expected_revision": expected_revision,
             });
             admin.show(&admin.post("slots/canary", &body)?, activation)
@@ -217,7 +225,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// What a deployment says beside the component.
 struct DeployQuery<'a> {
     slot: Option<&'a str>,
-    settings: &'a [(String, String)],
+    given: &'a Given,
     activate: bool,
 }
 
@@ -256,9 +264,14 @@ fn deploy(
     if let Some(slot) = wanted.slot {
         query.push_str(&format!("&slot={}", segment(slot)));
     }
-    if !wanted.settings.is_empty() {
-        let configuration = configuration(wanted.settings)?.to_string();
+    let Given { settings, granted_hosts } = wanted.given;
+    if !settings.is_empty() {
+        let configuration = configuration(settings)?.to_string();
         query.push_str(&format!("&configuration={}", segment(&configuration)));
+    }
+    if !granted_hosts.is_empty() {
+        let hosts: Vec<_> = granted_hosts.iter().map(ToString::to_string).collect();
+        query.push_str(&format!("&granted_hosts={}", segment(&hosts.join(","))));
     }
     if let Some(signature) = &upload.signature {
         query.push_str(&format!("&signature={}", segment(&signature.to_string())));
@@ -306,7 +319,7 @@ fn activation(activation: &Value) -> String {
         cell(&activation["component"]),
         cell(&activation["slot"]),
         cell(&activation["revision"]),
-        told(&activation["configuration"]),
+        told(activation),
     );
     let canary = &activation["canary"];
     if !canary.is_null() {
@@ -314,16 +327,18 @@ fn activation(activation: &Value) -> String {
             "{} gets a share of {} of its calls{}\n",
             cell(&canary["component"]),
             cell(&canary["weight"]),
-            told(&canary["configuration"]),
+            told(canary),
         ));
     }
     text
 }
 
-/// A configuration, if there is one.
-fn told(configuration: &Value) -> String {
-    let settings = configuration.as_object().into_iter().flatten();
-    settings.map(|(key, value)| format!(", {key}={}", cell(value))).collect()
+/// What a component was given with its place, if anything.
+fn told(place: &Value) -> String {
+    let settings = place["configuration"].as_object().into_iter().flatten();
+    let settings = settings.map(|(key, value)| format!(", {key}={}", cell(value)));
+    let hosts = place["granted_hosts"].as_array().into_iter().flatten();
+    settings.chain(hosts.map(|host| format!(", may reach {}", cell(host)))).collect()
 }
 
 fn listing(answer: &Value) -> String {
@@ -377,7 +392,7 @@ fn details(component: &Value) -> String {
             "{role:<10} in {}, weight {}{}\n",
             cell(&place["slot"]),
             cell(&place["weight"]),
-            told(&place["configuration"])
+            told(place)
         ));
     }
     text.push_str(&permissions(component));

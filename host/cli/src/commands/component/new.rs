@@ -87,6 +87,11 @@ fn project(language: Language, world: World, name: &str) -> Result<Vec<(PathBuf,
         "--lang javascript has no {world}, expected request-router or evaluation-metric with it, or rust or python: \
          the traces that a policy is lent cannot be given back from JavaScript yet"
     );
+    ensure!(
+        world != World::HttpEndpoint,
+        "there is no template for --world {world}, expected scoring-policy, request-router or evaluation-metric: copy \
+         components/http/compare of the repository instead"
+    );
     let template = format!("{}/template", language.folder());
     let places = [
         (format!("{template}/all/"), ""),
@@ -171,7 +176,9 @@ mod tests {
     #[test]
     fn every_project_is_whole_and_has_no_blanks() {
         for language in Language::value_variants() {
-            for world in World::ALL {
+            let is_refused = project(*language, World::HttpEndpoint, "x").unwrap_err().to_string();
+            assert!(is_refused.contains("components/http/compare"), "{is_refused}");
+            for world in World::ALL.into_iter().filter(|world| *world != World::HttpEndpoint) {
                 if (*language, world) == (Language::JavaScript, World::ScoringPolicy) {
                     assert!(
                         project(*language, world, "x").unwrap_err().to_string().contains("rust or python")
