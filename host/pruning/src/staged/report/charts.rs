@@ -111,7 +111,7 @@ pub(super) fn models(rows: &[Row], language: Language) -> String {
         }
         Language::Chinese => format!("{name} 与权重字节数；实心点：没有既更小又更好的模型"),
     };
-    plot(&points.collect::<Vec<_>>(), false, &caption)
+    plot(&points.collect::<Vec<_>>(), false, &|bytes| format!("{:.1} MB", bytes / 1e6), &caption)
 }
 
 /// The choices of a search that nothing beats, with the one that was taken filled.
@@ -150,20 +150,33 @@ pub(super) fn front(search: &Search, language: Language) -> String {
             search.budgets
         ),
     };
-    plot(&points, true, &caption)
+    plot(&points, true, &|share| format!("{:.0} %", 100.0 * share), &caption)
 }
 
-fn plot(points: &[Point], line: bool, caption: &str) -> String {
+/// `cost` writes a value of the horizontal axis.
+fn plot(points: &[Point], line: bool, cost: &dyn Fn(f64) -> String, caption: &str) -> String {
     if points.len() < 2 {
         return String::new();
     }
     let (xs, ys) =
         (Scale::of(points.iter().map(|point| point.x)), Scale::of(points.iter().map(|point| point.y)));
-    let place = |point: &Point| (20.0 + 380.0 * xs.place(point.x), 180.0 - 160.0 * ys.place(point.y));
+    let place = |point: &Point| (70.0 + 380.0 * xs.place(point.x), 175.0 - 155.0 * ys.place(point.y));
     let mut text =
-        "<figure><svg width=\"420\" height=\"200\" role=\"img\"><path d=\"M10 5V190H415\" fill=\"none\" \
+        "<figure><svg width=\"480\" height=\"215\" role=\"img\"><path d=\"M60 5V190H470\" fill=\"none\" \
                     stroke=\"#8888\"/>"
             .to_owned();
+    for (x, y, anchor, value) in [
+        (70, 206, "start", cost(xs.least)),
+        (450, 206, "end", cost(xs.least + xs.range)),
+        (54, 179, "end", format!("{:.2}", ys.least)),
+        (54, 24, "end", format!("{:.2}", ys.least + ys.range)),
+    ] {
+        let _ = write!(
+            text,
+            "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" font-size=\"11\" fill=\"currentColor\">{}</text>",
+            escape(&value)
+        );
+    }
     if line {
         let path = points.iter().filter(|point| !point.marked).map(place);
         let path: Vec<String> = path.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();

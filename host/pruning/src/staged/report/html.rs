@@ -4,7 +4,7 @@ use espalier_evaluation::{Language, bilingual_page, escape};
 
 use super::charts::{curves, front, importance_map, kept_map, models};
 use super::removal::removed;
-use super::{facts, gate_text, table};
+use super::{facts, gate_text, stages, table};
 use crate::staged::record::{CutRecord, RunRecord, StageRecord};
 
 pub(super) fn render(record: &RunRecord) -> String {
@@ -24,7 +24,7 @@ fn body(record: &RunRecord, language: Language) -> String {
         text += &heading("Quality for size", "质量与大小");
         text += &models(&table.rows, language);
         text += &heading("Stage by stage", "逐个阶段");
-        text += &curves(&table.rows, language);
+        text += &curves(&stages(record), language);
     }
     for (index, stage) in record.stages.iter().enumerate() {
         text += &format!("<h3>{}. {}</h3>\n", index + 1, escape(&stage.name));

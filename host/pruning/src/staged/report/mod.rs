@@ -10,7 +10,7 @@ mod removal;
 
 use std::path::Path;
 
-use espalier_evaluation::{Language, Report};
+use espalier_evaluation::{Language, Report, Row};
 
 use super::record::{GateResult, RunRecord, RunStatus, replace};
 use crate::error::PruningError;
@@ -33,6 +33,13 @@ fn table(record: &RunRecord) -> Option<Report> {
     let later = record.stages.iter().skip(1);
     report.rows.extend(later.flat_map(|stage| stage.evaluation.rows.iter().skip(1).cloned()));
     Some(report)
+}
+
+/// The unpruned model and what each stage left.
+fn stages(record: &RunRecord) -> Vec<Row> {
+    let first = record.stages.first().and_then(|stage| stage.evaluation.baseline());
+    let left = record.stages.iter().filter_map(|stage| stage.evaluation.rows.last());
+    first.into_iter().chain(left).cloned().collect()
 }
 
 fn status(record: &RunRecord, language: Language) -> &'static str {
