@@ -45,6 +45,16 @@ export const post = async (path, value) =>
 export const upload = async (path, file) =>
   answer(await send(path, { method: "POST", headers: { "content-type": "application/wasm" }, body: file }));
 
+/** Saves the file of a GET under a name. */
+export async function download(path, name) {
+  const response = await send(path);
+  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => null));
+  const address = URL.createObjectURL(await response.blob());
+  const link = Object.assign(document.createElement("a"), { href: address, download: name });
+  link.click();
+  URL.revokeObjectURL(address);
+}
+
 /** Server-sent events of a GET or POST, as {event, data}. Ends with the stream, or when the signal aborts. */
 export async function* events(path, { value, signal } = {}) {
   const options = value === undefined

@@ -4,10 +4,11 @@ import * as chat from "./chat.js";
 import * as components from "./components.js";
 import * as jobs from "./jobs.js";
 import * as models from "./models.js";
+import * as recipes from "./recipes.js";
 import { get } from "./api.js";
 import { empty } from "./view.js";
 
-const VIEWS = { chat, models, jobs, components };
+const VIEWS = { chat, models, recipes, jobs, components };
 const REFRESH_MS = 5000;
 let admin = false;
 let current = null;
@@ -20,7 +21,7 @@ async function findAdmin() {
   } catch (error) {
     admin = false;
     const reason = error.status === 404
-      ? "Jobs and components are managed on the admin listener: open this page at its address (--admin-listen, 127.0.0.1:8001 unless set)."
+      ? "Recipes, jobs and components are managed on the admin listener: open this page at its address (--admin-listen, 127.0.0.1:8001 unless set)."
       : error.message;
     for (const part of document.querySelectorAll("[data-admin]")) part.replaceChildren(empty(reason));
   }
@@ -60,6 +61,7 @@ chat.start();
 await findAdmin();
 if (admin) {
   jobs.start();
+  recipes.start();
   components.start();
 }
 addEventListener("hashchange", open);

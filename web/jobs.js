@@ -92,9 +92,7 @@ function redraw(job) {
 function card(job) {
   const { request } = job;
   const open = job.state === "queued" || job.state === "running";
-  const title = request.kind === "prune"
-    ? `Prune ${request.model}@${request.variant} to ${percent(request.keep)}`
-    : `Evaluate ${request.model}@${request.variant}`;
+  const title = titleOf(request);
   return element("article", { class: "job card", id: `job-${job.id}` },
     element("header", {}, element("b", {}, title), chip(`#${job.id}`), chip(job.state, KIND[job.state] ?? ""),
       request.policy ? chip(request.policy) : null,
@@ -103,6 +101,11 @@ function card(job) {
     element("p", {}, progress(job)),
     job.error ? element("p", { class: "error" }, job.error) : null,
     outcome(job));
+}
+
+function titleOf({ kind, model, variant, keep, recipe }) {
+  if (kind === "recipe") return `Recipe ${recipe} on ${model}@${variant}`;
+  return kind === "prune" ? `Prune ${model}@${variant} to ${percent(keep)}` : `Evaluate ${model}@${variant}`;
 }
 
 function progress(job) {
@@ -115,6 +118,7 @@ function progress(job) {
 
 function outcome({ request, result }) {
   if (!result) return null;
+  if (request.kind === "recipe") return element("p", {}, element("a", { class: "link", href: "#recipes" }, "See the table of runs"));
   if (request.kind === "prune") {
     const loaded = result.loaded ? ` · serving as ${request.model}@${result.loaded.variant}, generation ${result.loaded.generation}` : "";
     return element("p", {}, `${count(result.before.parameters)} → ${count(result.after.parameters)} parameters · ${result.out}${loaded}`);

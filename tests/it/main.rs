@@ -27,6 +27,7 @@ mod perplexity;
 mod program;
 mod pruned_logits;
 mod pruning_command;
+mod recipe_runs;
 mod registry;
 mod restarts;
 mod running_host;

@@ -1,6 +1,6 @@
 //! A client of a running host's admin API, and the tables that its answers are shown as.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -65,6 +65,33 @@ impl Admin {
         }
         let body = response.body_mut().with_config().limit(u64::try_from(limit)?).read_to_vec();
         body.with_context(|| format!("the file from {} broke off", self.base))
+    }
+
+    /// GET of server-sent events: `each` gets the name and the data of every one. Returns when the stream ends.
+    pub(crate) fn events(&self, path: &str, each: &mut dyn FnMut(&str, &Value) -> Result<()>) -> Result<()> {
+        let request = self.authorized(self.agent.get(self.url(path)));
+        // It lasts as long as what it tells of.
+        let request = request.config().timeout_global(None).build();
+        let response =
+            request.call().with_context(|| format!("the host at {} does not answer", self.base))?;
+        if !response.status().is_success() {
+            return self.answer(Ok(response)).map(|_| ());
+        }
+        let mut name = String::new();
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line = line.with_context(|| format!("the events from {} broke off", self.base))?;
+            if let Some(event) = line.strip_prefix("event: ") {
+                event.clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                each(&name, &serde_json::from_str(data).unwrap_or(Value::Null))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of a path that an answer names.
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     /// DELETE.

@@ -17,14 +17,26 @@ const TRAINING: [(&str, &str); 4] = [
     ("CANDLE_NUM_THREADS", "1"),
 ];
 
+/// What a host runs with, of which only jobs train: it gives memory back, and leaves the processor to requests.
+const SERVING: [(&str, &str); 1] = [("CANDLE_NUM_THREADS", "1")];
+
 /// Starts the program again with the settings for training, if one of them is missing. Where that fails the process goes on
 /// without: they change its speed alone.
 pub(crate) fn restart_for_training() {
-    let missing = || TRAINING.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    restart(&TRAINING);
+}
+
+/// The same with the settings of a host.
+pub(crate) fn restart_for_serving() {
+    restart(&SERVING);
+}
+
+fn restart(settings: &[(&str, &str)]) {
+    let missing = || settings.iter().copied().filter(|(name, _)| std::env::var_os(name).is_none());
     if missing().next().is_none() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
     let error = Command::new(program).args(std::env::args_os().skip(1)).envs(missing()).exec();
-    tracing::warn!("training goes on with the environment as it is: {error}");
+    tracing::warn!("the program goes on with the environment as it is: {error}");
 }

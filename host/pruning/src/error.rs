@@ -299,6 +299,16 @@ pub enum PruningError {
         /// Its final state.
         state: &'static str,
     },
+    /// A run of a recipe that cannot be taken up again.
+    #[error(
+        "run {id} is {state} and cannot be taken up again; expected a failed or cancelled run of a recipe"
+    )]
+    JobNotResumable {
+        /// The job.
+        id: u64,
+        /// Its state.
+        state: &'static str,
+    },
     /// A job record that this version cannot read.
     #[error("the stored record of job {id} is not readable: {reason}")]
     JobRecord {
@@ -326,6 +336,19 @@ pub enum PruningError {
         place: String,
         /// What the reader says.
         message: String,
+    },
+    /// A recipe's texts that are not what they were when its run was asked for.
+    #[error(
+        "the texts of the recipe {recipe} have changed since its run was asked for: found SHA-256 {found} of all of them, \
+         expected {expected}"
+    )]
+    TextsChanged {
+        /// The recipe.
+        recipe: String,
+        /// The digest now.
+        found: String,
+        /// The digest then.
+        expected: String,
     },
     /// A stage of a recipe ended; what the stages before it made is kept.
     #[error("stage {number} ({name}): {reason}")]

@@ -27,6 +27,7 @@ mod recorded;
 mod refit;
 mod scores;
 mod search;
+mod shipped_recipes;
 mod size;
 mod staged;
 mod storage;
@@ -41,7 +42,10 @@ pub use allocation::Allocation;
 pub use calibration::{Calibration, CalibrationFile, CalibrationRecord, CalibrationRequest};
 pub use error::PruningError;
 pub use espalier_components::Unit;
-pub use jobs::{EvaluateJob, Job, JobCount, JobEvent, JobRequest, JobRunner, JobState, Jobs, PruneJob};
+pub use jobs::{
+    EvaluateJob, Job, JobCount, JobEvent, JobReporter, JobRequest, JobRunner, JobState, Jobs,
+    PinnedComponent, PruneJob, RecipeJob, RecipeText, StageProgress,
+};
 pub use plan::{
     Constraints, Count, ExpertChannels, LayerPlan, Layout, PLAN_VERSION, Plan, PlanRequest, PolicyReference,
     Selection, Target, plan,
@@ -55,10 +59,12 @@ pub use recorded::RecordedTraces;
 pub use refit::{Refit, RefitRecord, RefitRequest, refit};
 pub use scores::Scores;
 pub use search::{Budget, Budgets, Candidate, Cost, LatencyModel, Limit, Search, Sensitivity};
+pub use shipped_recipes::{SHIPPED_RECIPES, ShippedRecipe, shipped_recipe};
 pub use size::Size;
 pub use staged::{
-    CutRecord, GateResult, Importance, RunProgress, RunRecord, RunRequest, RunSink, RunStatus, STATE_FILE,
-    StageRecord, run_recipe, write_report,
+    Activity, CutRecord, Figures, GateResult, Importance, RecipeComponents, RunEvent, RunModel, RunProgress,
+    RunRecord, RunRequest, RunSink, RunStatus, RunSummary, STATE_FILE, StageRecord, StageSummary, run_recipe,
+    write_report,
 };
 pub use storage::{NumberFormat, Storage, StorageType};
 pub use surgery::{PROVENANCE_FILE, Provenance, Requantized, Source, Surgery, surgery, surgery_with};

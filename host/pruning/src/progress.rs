@@ -23,6 +23,10 @@ pub enum Phase {
     Refit,
     /// Writing the smaller checkpoint; counted in tensors.
     Surgery,
+    /// Training what the cuts left; counted in steps.
+    Train,
+    /// Writing the result in another number format; counted in tensors.
+    Quantize,
     /// Running metric components; counted in scored tokens or metrics.
     Evaluate,
 }
@@ -40,6 +44,8 @@ impl Phase {
             Self::Plan => "plan",
             Self::Refit => "refit",
             Self::Surgery => "surgery",
+            Self::Train => "train",
+            Self::Quantize => "quantize",
             Self::Evaluate => "evaluate",
         }
     }

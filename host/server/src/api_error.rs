@@ -1,7 +1,7 @@
 //! The one error shape of the HTTP surface.
 //!
 //! Every refusal, on both listeners, is `{"error": {message, type, param, code, …}}` as OpenAI's clients expect it.
-//! `param` names the field; `found` and `expected` are added where both are known, so that a program can react
+//! `param` names the field (and `line` its line in a text of TOML); `found` and `expected` are added where both are known, so that a program can react
 //! without parsing the sentence. The status, the `type` and the `code` all follow from [`ErrorKind`], and the
 //! same `code` labels the error counter: there is no second mapping anywhere.
 
@@ -153,6 +153,7 @@ struct Details {
     kind: ErrorKind,
     message: String,
     field: Option<String>,
+    line: Option<usize>,
     found: Option<Value>,
     expected: Option<Value>,
     retry_after_seconds: Option<u64>,
@@ -166,6 +167,7 @@ impl ApiError {
             kind,
             message: message.into(),
             field: None,
+            line: None,
             found: None,
             expected: None,
             retry_after_seconds: None,
@@ -207,6 +209,13 @@ impl ApiError {
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.details.field = Some(field.into());
+        self
+    }
+
+    /// Adds the line of the text that the field holds; `place` is `NAME, line N`, or NAME alone where no line is at fault.
+    #[must_use]
+    pub fn on_line_of(mut self, place: &str) -> Self {
+        self.details.line = place.rsplit_once(", line ").and_then(|(_, line)| line.parse().ok());
         self
     }
 
@@ -258,6 +267,9 @@ impl ApiError {
         error.insert("type".into(), json!(self.details.kind.error_type()));
         error.insert("param".into(), json!(self.details.field));
         error.insert("code".into(), json!(self.details.kind.code()));
+        if let Some(line) = self.details.line {
+            error.insert("line".into(), json!(line));
+        }
         if let Some(found) = &self.details.found {
             error.insert("found".into(), found.clone());
         }

@@ -1,6 +1,6 @@
 //! What every handler can reach: the loaded models, the deployed components, the jobs, the metrics and the signals.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use espalier_components::{CallObserver, Deployments, HostConfig};
@@ -28,6 +28,8 @@ pub struct Application {
     deployments: Deployments,
     variants: Arc<Variants>,
     jobs: Jobs,
+    /// Where runs of recipes have their directories.
+    recipes: PathBuf,
     /// Opened when what was served before is served again.
     restored: Arc<Gate>,
     drain: Drain,
@@ -70,10 +72,14 @@ impl Application {
         let deployments = Deployments::observed(host, state.clone(), observer)?;
         let variants = Arc::new(Variants::open(Arc::clone(&registry), state.clone())?);
         let restored = Arc::<Gate>::default();
+        // Results are loaded by their path at the next start too, which may have another working directory.
+        let recipes = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()).join("recipes");
         let runner = Runner::new(
             Arc::clone(&registry),
             Arc::clone(&variants),
             deployments.clone(),
+            Arc::clone(&metrics),
+            recipes.clone(),
             Arc::clone(&restored),
         );
         let jobs = Jobs::start(state, Arc::new(runner))?;
@@ -83,6 +89,7 @@ impl Application {
             deployments,
             variants,
             jobs,
+            recipes,
             restored,
             drain: Drain::default(),
             readiness: Readiness::default(),
@@ -114,6 +121,11 @@ impl Application {
     /// The jobs.
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
+    }
+
+    /// The directory of the run of a recipe.
+    pub fn recipe_directory(&self, id: u64) -> PathBuf {
+        self.recipes.join(id.to_string())
     }
 
     /// The drain signal.

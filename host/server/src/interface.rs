@@ -21,6 +21,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("view.js", SCRIPT, include_str!("../../../web/view.js")),
     ("chat.js", SCRIPT, include_str!("../../../web/chat.js")),
     ("models.js", SCRIPT, include_str!("../../../web/models.js")),
+    ("recipes.js", SCRIPT, include_str!("../../../web/recipes.js")),
     ("jobs.js", SCRIPT, include_str!("../../../web/jobs.js")),
     ("components.js", SCRIPT, include_str!("../../../web/components.js")),
 ];

@@ -7,7 +7,8 @@
 //! public listener alone.
 //!
 //! Routes: `/` and its files, `/v1/models`, `/v1/models/{model}`, `/v1/completions`, `/v1/chat/completions`,
-//! `/health`, `/ready`, `/metrics`, `/openapi.json`; under `/admin/v1`: `models`, `components`, `slots`, `jobs`.
+//! `/health`, `/ready`, `/metrics`, `/openapi.json`; under `/admin/v1`: `models`, `components`, `slots`, `jobs`,
+//! `recipes`.
 
 use axum::routing::MethodFilter;
 
@@ -88,6 +89,14 @@ pub enum Operation {
     AdminCancelJob,
     AdminAllJobEvents,
     AdminJobEvents,
+    AdminListRecipes,
+    AdminListRecipeRuns,
+    AdminStartRecipeRun,
+    AdminGetRecipeRun,
+    AdminCancelRecipeRun,
+    AdminResumeRecipeRun,
+    AdminRecipeRunEvents,
+    AdminRecipeRunReport,
 }
 
 /// One route.
@@ -265,6 +274,63 @@ pub const ROUTES: &[Route] = &[
         O::AdminJobEvents,
         "adminJobEvents",
         "The events of one job until it ends, as server-sent events.",
+    ),
+    route(
+        Get,
+        "/admin/v1/recipes",
+        O::AdminListRecipes,
+        "adminListRecipes",
+        "The recipes that are part of the program.",
+    ),
+    route(
+        Get,
+        "/admin/v1/recipes/runs",
+        O::AdminListRecipeRuns,
+        "adminListRecipeRuns",
+        "The newest runs of recipes, newest first: state, hashes, figures before and after, reports.",
+    ),
+    route(
+        Post,
+        "/admin/v1/recipes/runs",
+        O::AdminStartRecipeRun,
+        "adminStartRecipeRun",
+        "Go through a recipe's stages, beginning with a variant; the run is a job, and goes on where it was when the host \
+         starts again.",
+    ),
+    route(
+        Get,
+        "/admin/v1/recipes/runs/{id}",
+        O::AdminGetRecipeRun,
+        "adminGetRecipeRun",
+        "One run, with the recipe's text.",
+    ),
+    route(
+        Delete,
+        "/admin/v1/recipes/runs/{id}",
+        O::AdminCancelRecipeRun,
+        "adminCancelRecipeRun",
+        "Cancel a run; what it has done is kept.",
+    ),
+    route(
+        Post,
+        "/admin/v1/recipes/runs/{id}/resume",
+        O::AdminResumeRecipeRun,
+        "adminResumeRecipeRun",
+        "Queue a run again that failed or was cancelled; it goes on from its last checkpoint.",
+    ),
+    route(
+        Get,
+        "/admin/v1/recipes/runs/{id}/events",
+        O::AdminRecipeRunEvents,
+        "adminRecipeRunEvents",
+        "The events of one run until it ends, as server-sent events.",
+    ),
+    route(
+        Get,
+        "/admin/v1/recipes/runs/{id}/report/{format}",
+        O::AdminRecipeRunReport,
+        "adminRecipeRunReport",
+        "The report on the stages that are finished; format is html, markdown or json.",
     ),
 ];
 

@@ -14,7 +14,7 @@ use axum::routing::{MethodRouter, any, on};
 use tokio::net::TcpListener;
 
 use crate::admin::access::Access;
-use crate::admin::{components, jobs, models};
+use crate::admin::{components, jobs, models, recipes};
 use crate::api_error::{ApiError, ErrorKind};
 use crate::application::Application;
 use crate::error::ServerError;
@@ -188,6 +188,14 @@ fn endpoint(route: &Route) -> MethodRouter<Arc<Application>> {
         Operation::AdminCancelJob => on(method, jobs::cancel),
         Operation::AdminAllJobEvents => on(method, jobs::all_events),
         Operation::AdminJobEvents => on(method, jobs::events),
+        Operation::AdminListRecipes => on(method, recipes::shipped),
+        Operation::AdminListRecipeRuns => on(method, recipes::list),
+        Operation::AdminStartRecipeRun => on(method, recipes::start),
+        Operation::AdminGetRecipeRun => on(method, recipes::get),
+        Operation::AdminCancelRecipeRun => on(method, recipes::cancel),
+        Operation::AdminResumeRecipeRun => on(method, recipes::resume),
+        Operation::AdminRecipeRunEvents => on(method, recipes::events),
+        Operation::AdminRecipeRunReport => on(method, recipes::report),
     }
 }
 

@@ -11,6 +11,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
 
 use crate::batch::Batch;
+use crate::cancellation::Cancellation;
 use crate::error::TrainingError;
 use crate::gradient_probes::LayerGradients;
 use crate::network::{Layer, Network, Taps};
@@ -106,6 +107,8 @@ pub(crate) struct Pass<'a> {
     gradients: &'a mut Gradients,
     /// Whether gradients of activations are wanted, and those found so far, last layer first.
     activations: Option<Vec<LayerGradients>>,
+    /// Asked before every layer, forwards and backwards; nobody can stop the pass where there is none.
+    cancellation: Option<&'a Cancellation>,
 }
 
 impl Network {
@@ -121,6 +124,20 @@ impl Network {
         gradients: &mut Gradients,
     ) -> Result<f64, TrainingError> {
         Ok(Pass::new(self, batch, options, gradients)?.run(objective)?.0)
+    }
+
+    /// The same, unless it is cancelled on the way: [`TrainingError::Cancelled`] then, and `gradients` are of no use.
+    pub(crate) fn accumulate_gradients_unless(
+        &self,
+        cancellation: &Cancellation,
+        batch: &Batch,
+        objective: &Objective<'_>,
+        options: PassOptions,
+        gradients: &mut Gradients,
+    ) -> Result<f64, TrainingError> {
+        let mut pass = Pass::new(self, batch, options, gradients)?;
+        pass.cancellation = Some(cancellation);
+        Ok(pass.run(objective)?.0)
     }
 
     /// The loss on `batch` and, layer by layer, its gradients with respect to two activations.
@@ -149,7 +166,16 @@ impl<'a> Pass<'a> {
         batch.check(network.spec())?;
         let rotation = network.rotation(batch.positions());
         let places = network.places();
-        Ok(Self { network, batch, options, rotation, places, gradients, activations: None })
+        Ok(Self {
+            network,
+            batch,
+            options,
+            rotation,
+            places,
+            gradients,
+            activations: None,
+            cancellation: None,
+        })
     }
 
     fn run(mut self, objective: &Objective<'_>) -> Result<(f64, Vec<LayerGradients>), TrainingError> {
@@ -159,6 +185,7 @@ impl<'a> Pass<'a> {
         let mut loss = 0.0;
         let mut of_hidden = Vec::with_capacity(self.network.layers.len());
         for (index, layer) in self.network.layers.iter().enumerate() {
+            self.check()?;
             let (segment, output) = self.forward(layer, hidden)?;
             segments.push(segment);
             let (part, gradient) = objective.hidden_loss(index, &output)?;
@@ -166,9 +193,11 @@ impl<'a> Pass<'a> {
             of_hidden.push(gradient);
             hidden = output;
         }
+        self.check()?;
         let (part, mut gradient) = self.head(&hidden, objective)?;
         loss += part;
         for (index, segment) in segments.into_iter().enumerate().rev() {
+            self.check()?;
             if let Some(Some(other)) = of_hidden.get(index) {
                 gradient = (gradient + other)?;
             }
@@ -177,6 +206,11 @@ impl<'a> Pass<'a> {
         }
         self.embedding(&gradient)?;
         Ok((loss, self.activations.unwrap_or_default()))
+    }
+
+    /// The number of the step is the caller's to add.
+    fn check(&self) -> Result<(), TrainingError> {
+        self.cancellation.map_or(Ok(()), |cancellation| cancellation.check(0))
     }
 
     fn forward(&self, layer: &Layer, input: Tensor) -> Result<(Segment, Tensor), TrainingError> {

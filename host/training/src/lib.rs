@@ -5,6 +5,7 @@
 
 mod adapter_file;
 mod batch;
+mod cancellation;
 mod configuration;
 mod error;
 mod gradient_probes;
@@ -29,6 +30,7 @@ mod windows;
 
 pub use adapter_file::write_peft;
 pub use batch::Batch;
+pub use cancellation::Cancellation;
 pub use configuration::{Configuration, Method, NewModel};
 pub use error::TrainingError;
 pub use gradient_probes::{FFN_ACTIVATION_GRADIENT, HEAD_OUTPUT_GRADIENT, LayerGradients, WindowGradients};

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::adapter_file::write_peft;
 use crate::batch::Batch;
+use crate::cancellation::Cancellation;
 use crate::configuration::{Configuration, Method};
 use crate::error::TrainingError;
 use crate::gradients::{Gradients, PassOptions};
@@ -65,7 +66,8 @@ pub struct TrainingSummary {
 /// Sees the run's progress after every step; returning false stops it after a checkpoint.
 pub type ProgressSink<'a> = dyn FnMut(&TrainingProgress) -> bool + 'a;
 
-/// Trains by `configuration` into the directory `out`.
+/// Trains by `configuration` into the directory `out`. A cancellation is noticed within a step, before its next layer; the
+/// steps before it are kept.
 ///
 /// # Errors
 /// Files that cannot be read or don't fit each other, a finished run or the checkpoint of another one in `out`, a loss that
@@ -73,6 +75,7 @@ pub type ProgressSink<'a> = dyn FnMut(&TrainingProgress) -> bool + 'a;
 pub fn train(
     configuration: &Configuration,
     out: &Path,
+    cancellation: &Cancellation,
     progress: &mut ProgressSink<'_>,
 ) -> Result<TrainingSummary, TrainingError> {
     let finished = out.join(MODEL);
@@ -82,7 +85,7 @@ pub fn train(
     }
     let subject = Subject::prepare(configuration)?;
     std::fs::create_dir_all(out).map_err(TrainingError::file("create", out))?;
-    let mut run = Run::begin(configuration, &subject, out)?;
+    let mut run = Run::begin(configuration, &subject, out, cancellation)?;
     let summary = run.steps(progress)?;
     subject.write(configuration, out)?;
     tensor_file::remove(&out.join(run_state::FILE))?;
@@ -206,6 +209,7 @@ struct Run<'a> {
     configuration: &'a Configuration,
     subject: &'a Subject,
     out: &'a Path,
+    cancellation: &'a Cancellation,
     optimizer: AdamW,
     identity: String,
     /// Steps done.
@@ -219,12 +223,13 @@ impl<'a> Run<'a> {
         configuration: &'a Configuration,
         subject: &'a Subject,
         out: &'a Path,
+        cancellation: &'a Cancellation,
     ) -> Result<Self, TrainingError> {
         let identity = subject.identity(configuration);
         let resumed = run_state::load(out, &subject.network, configuration.optimizer, &identity)?;
         let (optimizer, step) =
             resumed.unwrap_or_else(|| (AdamW::new(&subject.network, configuration.optimizer), 0));
-        Ok(Self { configuration, subject, out, optimizer, identity, step, kept: step })
+        Ok(Self { configuration, subject, out, cancellation, optimizer, identity, step, kept: step })
     }
 
     fn steps(&mut self, progress: &mut ProgressSink<'_>) -> Result<TrainingSummary, TrainingError> {
@@ -243,7 +248,15 @@ impl<'a> Run<'a> {
         };
         let (begun, first) = (Instant::now(), self.step);
         while self.step < schedule.steps {
-            let (loss, gradient_norm, learning_rate) = self.step()?;
+            let (loss, gradient_norm, learning_rate) = match self.step() {
+                Err(TrainingError::Cancelled { .. }) => {
+                    if self.step > self.kept {
+                        self.save()?;
+                    }
+                    return Err(TrainingError::Cancelled { step: self.step });
+                }
+                made => made?,
+            };
             summary.first_loss = summary.first_loss.or(Some(loss));
             summary.last_loss = Some(loss);
             let done = (self.step - first) as f64;
@@ -281,30 +294,16 @@ impl<'a> Run<'a> {
 
     /// One step: its loss, the norm of its gradients and its learning rate.
     fn step(&mut self) -> Result<(f64, f64, f32), TrainingError> {
-        let Configuration { batch_windows, accumulation, clip_norm, schedule, .. } = self.configuration;
+        let Configuration { accumulation, clip_norm, schedule, .. } = self.configuration;
         let network = &self.subject.network;
-        let options = PassOptions { activation_checkpointing: self.configuration.activation_checkpointing };
         let mut gradients = Gradients::zeros(network);
-        let mut loss = 0.0;
         let unrounded = self.round()?;
-        for pass in 0..*accumulation {
-            let first = (self.step * *accumulation as u64 + pass as u64) * *batch_windows as u64;
-            let batch = Batch::new(&self.subject.windows.take(first, *batch_windows))?;
-            loss += match &self.subject.teacher {
-                None => {
-                    network.accumulate_gradients(&batch, &Objective::CrossEntropy, options, &mut gradients)?
-                }
-                Some((teacher, settings)) => {
-                    let said = TeacherOutput::of(teacher, &batch, settings.hidden_weight != 0.0)?;
-                    let objective = Objective::Distillation { settings: *settings, teacher: &said };
-                    network.accumulate_gradients(&batch, &objective, options, &mut gradients)?
-                }
-            };
-        }
+        let loss = self.accumulate(&mut gradients);
+        // Also where the step was given up: what it began with is what a checkpoint keeps.
         for (parameter, values) in network.trainable().iter().zip(unrounded) {
             parameter.set(values)?;
         }
-        loss /= *accumulation as f64;
+        let loss = loss? / *accumulation as f64;
         self.check("the loss", loss)?;
         if *accumulation > 1 {
             gradients.scale(1.0 / *accumulation as f32);
@@ -315,6 +314,30 @@ impl<'a> Run<'a> {
         self.optimizer.step(network, &gradients, rate)?;
         self.step += 1;
         Ok((loss, norm, rate))
+    }
+
+    /// The sum of the losses of a step's passes; their gradients are added to `gradients`.
+    fn accumulate(&self, gradients: &mut Gradients) -> Result<f64, TrainingError> {
+        let Configuration { batch_windows, accumulation, .. } = self.configuration;
+        let (network, cancellation) = (&self.subject.network, self.cancellation);
+        let options = PassOptions { activation_checkpointing: self.configuration.activation_checkpointing };
+        let mut add = |batch: &Batch, objective: &Objective<'_>| {
+            network.accumulate_gradients_unless(cancellation, batch, objective, options, gradients)
+        };
+        let mut loss = 0.0;
+        for pass in 0..*accumulation {
+            let first = (self.step * *accumulation as u64 + pass as u64) * *batch_windows as u64;
+            let batch = Batch::new(&self.subject.windows.take(first, *batch_windows))?;
+            loss += match &self.subject.teacher {
+                None => add(&batch, &Objective::CrossEntropy)?,
+                Some((teacher, settings)) => {
+                    let hidden = settings.hidden_weight != 0.0;
+                    let said = TeacherOutput::of_unless(cancellation, teacher, &batch, hidden)?;
+                    add(&batch, &Objective::Distillation { settings: *settings, teacher: &said })?
+                }
+            };
+        }
+        Ok(loss)
     }
 
     /// Rounds the weights as they will be written, if that is wanted; returns what they were, or nothing.

@@ -6,6 +6,7 @@ use espalier_kernels::Precision;
 use espalier_model::{Model, Probe, ProbeSink};
 
 use crate::batch::Batch;
+use crate::cancellation::Cancellation;
 use crate::error::TrainingError;
 
 /// What a teacher says about a batch.
@@ -23,11 +24,23 @@ impl TeacherOutput {
     /// # Errors
     /// A batch that contradicts the teacher.
     pub fn of(teacher: &Model, batch: &Batch, wants_hidden: bool) -> Result<Self, TrainingError> {
+        Self::of_unless(&Cancellation::default(), teacher, batch, wants_hidden)
+    }
+
+    /// The same, unless it is cancelled between two of the batch's windows.
+    pub(crate) fn of_unless(
+        cancellation: &Cancellation,
+        teacher: &Model,
+        batch: &Batch,
+        wants_hidden: bool,
+    ) -> Result<Self, TrainingError> {
         let layers = if wants_hidden { teacher.spec().layers.len() } else { 0 };
         let mut output = Self { logits: Vec::new(), hidden: vec![Vec::new(); layers] };
         let Self { logits, hidden } = &mut output;
         let mut sink = HiddenStates { hidden };
         for sequence in batch.tokens().chunks_exact(batch.positions()) {
+            // The number of the step is the caller's to add.
+            cancellation.check(0)?;
             let mut take = |_: usize, rows: &[f32]| logits.extend_from_slice(rows);
             teacher.score(sequence, Precision::Exact, Some(&mut sink), Some(&mut take))?;
         }

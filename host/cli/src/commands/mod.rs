@@ -11,6 +11,7 @@ mod model;
 mod prune;
 mod quantize;
 mod recipe;
+mod recipe_run;
 mod serve;
 mod synth;
 mod train;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Component(component::Args),
     /// Manage the models of a running host.
     Model(model::Args),
+    /// Go through recipes in a running host: start runs, watch, list and cancel them.
+    Recipe(recipe_run::Args),
     /// Measure this machine's speed with a model.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -66,6 +69,7 @@ impl Command {
             Self::Serve(args) => serve::run(args),
             Self::Component(args) => component::run(&args),
             Self::Model(args) => model::run(&args),
+            Self::Recipe(args) => recipe_run::run(&args),
             Self::Bench(bench) => bench::run(&bench),
         }
     }

@@ -5,20 +5,15 @@ use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use espalier_pruning::{Recipe, RecipeTexts, RunProgress, RunRecord, RunRequest, RunStatus, run_recipe};
+use espalier_pruning::{
+    Recipe, RecipeComponents, RecipeTexts, RunEvent, RunProgress, RunRecord, RunRequest, RunStatus,
+    SHIPPED_RECIPES, run_recipe, shipped_recipe,
+};
+use espalier_training::Cancellation;
 
 use crate::device_choice::DeviceChoice;
 use crate::process_environment;
 use crate::progress_bar::Bar;
-
-/// The recipes that are part of the program.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("seed", include_str!("../../../../recipes/seed.toml")),
-    ("memory-first", include_str!("../../../../recipes/memory-first.toml")),
-    ("latency-first", include_str!("../../../../recipes/latency-first.toml")),
-    ("balanced", include_str!("../../../../recipes/balanced.toml")),
-    ("edge", include_str!("../../../../recipes/edge.toml")),
-];
 
 /// What a run of a recipe needs from the command line.
 pub(crate) struct RecipeArguments<'a> {
@@ -45,17 +40,19 @@ pub(crate) fn run(arguments: &RecipeArguments<'_>) -> Result<()> {
     }
     let request = RunRequest {
         recipe: &recipe,
+        components: &RecipeComponents::from_files(&recipe)?,
         model: arguments.model,
         device: arguments.device.open(arguments.threads)?,
         out: arguments.out,
         resume: arguments.resume,
+        cancellation: Cancellation::default(),
     };
     let mut bar = Bar::new();
     let mut shown = String::new();
-    let record = run_recipe(&request, &mut |progress: RunProgress<'_>| {
-        let RunProgress { number, stages, stage, what, done, total } = progress;
-        let label = format!("{number}/{stages} {stage}: {what}");
-        bar.show(&label, done, total);
+    let record = run_recipe(&request, &mut |event: RunEvent<'_>| {
+        let RunEvent::Progress(RunProgress { number, stages, stage, activity }) = event else { return true };
+        let label = format!("{number}/{stages} {stage}: {}", activity.what);
+        bar.show(&label, activity.done, activity.total);
         if label != shown {
             tracing::debug!("{label}");
             shown = label;
@@ -75,11 +72,11 @@ pub(crate) fn run(arguments: &RecipeArguments<'_>) -> Result<()> {
 
 fn read(name: &str, texts: &RecipeTexts) -> Result<Recipe> {
     let path = Path::new(name);
-    match BUILT_IN.iter().find(|(known, _)| *known == name) {
-        Some((name, text)) if !path.exists() => Ok(Recipe::parse(text, name, Path::new(""), texts)?),
+    match shipped_recipe(name) {
+        Some(shipped) if !path.exists() => Ok(Recipe::parse(shipped.toml, name, Path::new(""), texts)?),
         _ if path.exists() => Ok(Recipe::read(path, texts)?),
         _ => {
-            let names = BUILT_IN.map(|(name, _)| name).join(", ");
+            let names = SHIPPED_RECIPES.map(|recipe| recipe.name).join(", ");
             bail!("--recipe is {name:?}; expected a file that exists, or one of {names}")
         }
     }
@@ -112,7 +109,7 @@ mod tests {
     fn built_in_recipes_are_valid_and_say_what_they_are_for() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let texts = RecipeTexts { evaluation: Some(file.path().to_owned()), ..RecipeTexts::default() };
-        for (name, _) in BUILT_IN {
+        for name in SHIPPED_RECIPES.map(|recipe| recipe.name) {
             let recipe = read(name, &texts).unwrap();
             assert_eq!(recipe.name, name);
             assert!(recipe.about.is_some_and(|about| about.len() > 40), "{name}");

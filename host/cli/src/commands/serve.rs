@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::built_in_model;
 use crate::device::{CacheFormatArg, PrecisionArg};
 use crate::device_choice::DeviceChoice;
+use crate::process_environment;
 
 const LISTEN: &str = "127.0.0.1:8000";
 const ADMIN_LISTEN: &str = "127.0.0.1:8001";
@@ -222,6 +223,7 @@ impl ModelSource {
 
 /// Runs the host until a signal ends it.
 pub(crate) fn run(args: Args) -> Result<()> {
+    process_environment::restart_for_serving();
     let from_file = match &args.config {
         Some(path) => read_config(path)?,
         None => Settings::default(),

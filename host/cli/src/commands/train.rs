@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use espalier_training::{Configuration, TrainingProgress, TrainingSummary, train};
+use espalier_training::{Cancellation, Configuration, TrainingProgress, TrainingSummary, train};
 
 use crate::process_environment;
 use crate::progress_bar::Bar;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     process_environment::restart_for_training();
     let mut bar = Bar::new();
     let (begun, mut logged) = (Instant::now(), None);
-    let summary = train(&configuration, &args.out, &mut |progress| {
+    let summary = train(&configuration, &args.out, &Cancellation::default(), &mut |progress| {
         if stderr().is_terminal() {
             bar.show_with("training", progress.step, progress.steps, &figures(progress));
         } else if logged.is_none_or(|at: Instant| at.elapsed() >= LOG_INTERVAL)

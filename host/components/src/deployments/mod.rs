@@ -379,6 +379,39 @@ impl Deployments {
         }
     }
 
+    /// One version of the scoring policy of this name, whatever is active in its slot: one that is deployed, or the
+    /// built-in one.
+    pub fn pinned_scoring_policy(
+        &self,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Arc<ScoringPolicy>, ComponentError> {
+        match self.pinned(Slot::Scoring(name.to_owned()), name, digest)? {
+            Running::Scoring(policy) => Ok(policy),
+            _ => Err(ComponentError::NotDeployed(name.to_owned())),
+        }
+    }
+
+    /// The same of a metric.
+    pub fn pinned_evaluation_metric(
+        &self,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Arc<EvaluationMetric>, ComponentError> {
+        match self.pinned(Slot::Metric(name.to_owned()), name, digest)? {
+            Running::Metric(metric) => Ok(metric),
+            _ => Err(ComponentError::NotDeployed(name.to_owned())),
+        }
+    }
+
+    fn pinned(&self, slot: Slot, name: &str, digest: Digest) -> Result<Running, ComponentError> {
+        let component = self.load_deployed(digest, name).or_else(|error| {
+            let built_in = self.load_built_in(name, slot.world()).ok();
+            built_in.filter(|component| component.digest() == digest).ok_or(error)
+        })?;
+        self.start(&slot, component, &Provision::default())
+    }
+
     fn running_or_built_in(&self, slot: Slot, name: &str) -> Result<Running, ComponentError> {
         match self.running(&slot)? {
             Some(running) => Ok(running),

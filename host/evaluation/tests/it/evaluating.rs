@@ -72,7 +72,10 @@ fn every_model_answers_the_same_prompts() {
     let prompts = ["We the", "of the people"].map(str::to_owned).to_vec();
     let asked = EvaluationRequest { prompts: prompts.clone(), timing: None, ..request(&fixture) };
     let run = || {
-        evaluate(&cpu.clone().into(), Some(&baseline), &[small.clone()], &[], &asked, &mut |_| true).unwrap()
+        evaluate(&cpu.clone().into(), Some(&baseline), std::slice::from_ref(&small), &[], &asked, &mut |_| {
+            true
+        })
+        .unwrap()
     };
     let report = run();
     assert_eq!(report.prompts, prompts);

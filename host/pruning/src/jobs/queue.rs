@@ -5,36 +5,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use espalier_state::State;
+use espalier_training::Cancellation;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::record::{Job, JobCount, JobEvent};
-use super::request::JobRequest;
+use super::reporter::JobReporter;
+use super::request::{JobRequest, RECIPE};
 use super::store::{JobStore, Outcome};
 use crate::error::PruningError;
-use crate::progress::{Phase, Progress};
 
 /// Events that a slow watcher may fall behind before it loses the oldest.
 const EVENT_BACKLOG: usize = 1024;
 
-/// How often the progress of a phase is written to disk; events are sent every time.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Does the work of a job.
 pub trait JobRunner: Send + Sync + 'static {
-    /// Does what `request` asks for and returns what the job produced. A report that is answered with false means
-    /// that the job was cancelled: return any error soon.
+    /// Does what `job` asks for and returns what it produced. A report that is answered with false means that the job was
+    /// cancelled: return any error soon.
     ///
     /// # Errors
     /// The reason why the job failed, as it is shown to the operator.
-    fn run(
-        &self,
-        request: &JobRequest,
-        progress: &mut dyn Progress,
-    ) -> Result<Value, Box<dyn Error + Send + Sync>>;
+    fn run(&self, job: &Job, reporter: &mut JobReporter<'_>) -> Result<Value, Box<dyn Error + Send + Sync>>;
 }
 
 /// The jobs of a host. Clones share them.
@@ -55,7 +49,7 @@ struct Shared {
 /// What the worker is at. The lock also orders claims against cancellations.
 #[derive(Default)]
 struct Current {
-    job: Option<(u64, Arc<AtomicBool>)>,
+    job: Option<(u64, Cancellation)>,
 }
 
 impl Jobs {
@@ -107,7 +101,15 @@ impl Jobs {
     /// # Errors
     /// A failure of the state directory.
     pub fn list(&self, limit: usize) -> Result<Vec<Job>, PruningError> {
-        self.shared.store.list(limit)
+        self.shared.store.list(None, limit)
+    }
+
+    /// The newest `limit` runs of recipes, newest first.
+    ///
+    /// # Errors
+    /// A failure of the state directory.
+    pub fn recipe_runs(&self, limit: usize) -> Result<Vec<Job>, PruningError> {
+        self.shared.store.list(Some(RECIPE), limit)
     }
 
     /// How many jobs of each kind are in each state.
@@ -127,7 +129,7 @@ impl Jobs {
         if let Some((running, cancelled)) = &current.job
             && *running == id
         {
-            cancelled.store(true, Ordering::Relaxed);
+            cancelled.cancel();
             return self.shared.store.get(id);
         }
         let cancelled = self.shared.store.cancel_queued(id)?;
@@ -139,20 +141,37 @@ impl Jobs {
         Ok(job)
     }
 
+    /// Queues the run of a recipe again that failed or was cancelled; it goes on from its last checkpoint.
+    ///
+    /// # Errors
+    /// [`PruningError::JobNotFound`], [`PruningError::JobNotResumable`], or a failure of the state directory.
+    pub fn resume(&self, id: u64) -> Result<Job, PruningError> {
+        let current = self.shared.lock();
+        let resumed = self.shared.store.resume(id)?;
+        let job = self.shared.store.get(id)?;
+        if !resumed {
+            return Err(PruningError::JobNotResumable { id, state: job.state.name() });
+        }
+        self.shared.announce(&job);
+        drop(current);
+        self.shared.wake.notify_all();
+        Ok(job)
+    }
+
     /// Events of all jobs from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<JobEvent> {
         self.shared.events.subscribe()
     }
 
-    /// Stops the worker: the running job ends at its next report and is failed with the reason that the host stopped,
-    /// queued jobs stay queued for the next start. Returns when the worker is gone.
+    /// Stops the worker: the running job ends at its next report. The run of a recipe is queued for the next start, as queued
+    /// jobs are; another job is failed with the reason that the host stopped. Returns when the worker is gone.
     pub fn shutdown(&self) {
         {
             let current = self.shared.lock();
             self.shared.stopping.store(true, Ordering::Relaxed);
             if let Some((_, cancelled)) = &current.job {
-                cancelled.store(true, Ordering::Relaxed);
+                cancelled.cancel();
             }
         }
         self.shared.wake.notify_all();
@@ -186,7 +205,7 @@ impl Shared {
     }
 
     /// Waits for a job and claims it; none when the host stops.
-    fn next(&self) -> Option<(Job, Arc<AtomicBool>)> {
+    fn next(&self) -> Option<(Job, Cancellation)> {
         let mut current = self.lock();
         loop {
             if self.stopping.load(Ordering::Relaxed) {
@@ -194,8 +213,8 @@ impl Shared {
             }
             match self.store.claim() {
                 Ok(Some(job)) => {
-                    let cancelled = Arc::new(AtomicBool::new(false));
-                    current.job = Some((job.id, Arc::clone(&cancelled)));
+                    let cancelled = Cancellation::default();
+                    current.job = Some((job.id, cancelled.clone()));
                     return Some((job, cancelled));
                 }
                 Ok(None) => {
@@ -211,47 +230,15 @@ impl Shared {
         }
     }
 
-    fn run(&self, runner: &dyn JobRunner, job: &Job, cancelled: &AtomicBool) -> Outcome {
-        let mut reporter =
-            Reporter { shared: self, id: job.id, cancelled, phase: None, stored: Instant::now() };
-        let result = catch_unwind(AssertUnwindSafe(|| runner.run(&job.request, &mut reporter)));
+    fn run(&self, runner: &dyn JobRunner, job: &Job, cancelled: &Cancellation) -> Outcome {
+        let mut reporter = JobReporter::new(&self.store, &self.events, cancelled, job);
+        let result = catch_unwind(AssertUnwindSafe(|| runner.run(job, &mut reporter)));
         match result {
             Ok(Ok(result)) => Outcome::Succeeded(result),
             Ok(Err(_)) if self.stopping.load(Ordering::Relaxed) => Outcome::Interrupted,
-            Ok(Err(_)) if cancelled.load(Ordering::Relaxed) => Outcome::Cancelled,
+            Ok(Err(_)) if cancelled.is_cancelled() => Outcome::Cancelled,
             Ok(Err(error)) => Outcome::Failed(error.to_string()),
             Err(_) => Outcome::Failed("the job ended by an internal error; the host's log has it".to_owned()),
         }
-    }
-}
-
-/// Turns reports into events and, less often, into rows.
-struct Reporter<'a> {
-    shared: &'a Shared,
-    id: u64,
-    cancelled: &'a AtomicBool,
-    phase: Option<Phase>,
-    stored: Instant,
-}
-
-impl Progress for Reporter<'_> {
-    fn report(&mut self, phase: Phase, done: u64, total: u64) -> bool {
-        if self.phase != Some(phase) || done == total || self.stored.elapsed() >= STORE_INTERVAL {
-            if let Err(error) = self.shared.store.progress(self.id, phase, done, total) {
-                tracing::warn!(job = self.id, %error, "progress of a job could not be stored");
-            }
-            self.phase = Some(phase);
-            self.stored = Instant::now();
-        }
-        let event = JobEvent {
-            id: self.id,
-            state: super::JobState::Running,
-            phase: Some(phase),
-            done,
-            total,
-            error: None,
-        };
-        drop(self.shared.events.send(event));
-        !self.cancelled.load(Ordering::Relaxed)
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::request::JobRequest;
 use crate::progress::Phase;
+use crate::staged::RunProgress;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,9 +65,13 @@ pub struct Job {
     pub done: u64,
     /// Steps of the phase.
     pub total: u64,
+    /// Where the run of a recipe is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageProgress>,
     /// Why it failed.
     pub error: Option<String>,
-    /// What it produced: for a prune job the sizes and the output path, for an evaluation the report.
+    /// What it produced: for a prune job the sizes and the output path, for an evaluation the report, for the run of a
+    /// recipe its summary, which is there before the run has ended and where it failed.
     pub result: Option<Value>,
     /// When it was submitted, in milliseconds since 1970.
     pub created_ms: u64,
@@ -89,8 +94,61 @@ pub struct JobEvent {
     pub done: u64,
     /// Steps of the phase.
     pub total: u64,
+    /// Where the run of a recipe is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageProgress>,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+/// Where the run of a recipe is; how much of what it is doing is done, the job's own fields say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageProgress {
+    /// The stage, counted from 1.
+    pub number: usize,
+    /// Of so many.
+    pub stages: usize,
+    /// Its name.
+    pub name: String,
+    /// Which of the stage's cuts it is at, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<usize>,
+    /// Of so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<usize>,
+    /// What it is doing: the phase, and the metric where one measures.
+    pub activity: String,
+    /// Loss of the last step, while it trains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Tokens trained on per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+    /// Seconds until the activity is over, at its speed so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<f64>,
+}
+
+impl StageProgress {
+    pub(super) fn of(progress: &RunProgress<'_>) -> Self {
+        let RunProgress { number, stages, stage, activity } = *progress;
+        Self {
+            number,
+            stages,
+            name: stage.to_owned(),
+            cut: activity.cut.map(|(number, _)| number),
+            cuts: activity.cut.map(|(_, cuts)| cuts),
+            activity: activity.what.to_owned(),
+            loss: activity.training.map(|training| training.loss),
+            tokens_per_second: activity.training.map(|training| training.tokens_per_second),
+            seconds_left: activity.training.map(|training| training.seconds_left),
+        }
+    }
+
+    /// Whether the same thing is being done.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.number, self.cut, &self.activity) == (other.number, other.cut, &other.activity)
+    }
 }
 
 impl From<&Job> for JobEvent {
@@ -101,6 +159,7 @@ impl From<&Job> for JobEvent {
             phase: job.phase,
             done: job.done,
             total: job.total,
+            stage: job.stage.clone(),
             error: job.error.clone(),
         }
     }
@@ -109,7 +168,7 @@ impl From<&Job> for JobEvent {
 /// How many jobs of a kind are in a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobCount {
-    /// `prune` or `evaluate`.
+    /// `prune`, `evaluate` or `recipe`.
     pub kind: String,
     /// The state.
     pub state: JobState,

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::recipe_job::RecipeJob;
 use crate::calibration::CalibrationRequest;
 use crate::plan::{Constraints, Count, Target};
 use crate::refit::RefitRequest;
 use crate::storage::StorageType;
 use espalier_components::Unit;
+
+/// The kind of the jobs that go on where they were when the host stopped.
+pub(super) const RECIPE: &str = "recipe";
 
 /// A request, told apart by its field `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,15 +24,18 @@ pub enum JobRequest {
     Prune(PruneJob),
     /// Measure a variant.
     Evaluate(EvaluateJob),
+    /// Go through the stages of a recipe.
+    Recipe(Box<RecipeJob>),
 }
 
 impl JobRequest {
-    /// `prune` or `evaluate`.
+    /// `prune`, `evaluate` or `recipe`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Prune(_) => "prune",
             Self::Evaluate(_) => "evaluate",
+            Self::Recipe(_) => RECIPE,
         }
     }
 }

@@ -6,15 +6,19 @@ use espalier_state::rusqlite::{Connection, OptionalExtension as _, Row, params};
 use espalier_state::{State, StateError};
 use serde_json::Value;
 
-use super::record::{Job, JobCount, JobState};
-use super::request::JobRequest;
+use super::record::{Job, JobCount, JobEvent, JobState};
+use super::request::{JobRequest, RECIPE};
 use crate::error::PruningError;
 use crate::progress::Phase;
 
 /// What a job that was running when the host stopped is failed with.
 const INTERRUPTED: &str = "the host stopped while this job was running";
 
-const MIGRATIONS: [&str; 1] = ["
+/// How often a run of a recipe is taken up without getting a stage further, before it is taken to be what ends the host.
+const MOST_ATTEMPTS: u32 = 20;
+
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE jobs (
         id          INTEGER PRIMARY KEY AUTOINCREMENT,
         request     TEXT NOT NULL,
@@ -29,10 +33,15 @@ const MIGRATIONS: [&str; 1] = ["
         finished_ms INTEGER
     ) STRICT;
     CREATE INDEX jobs_by_state ON jobs (state, id);
-"];
+",
+    "
+    ALTER TABLE jobs ADD COLUMN stage TEXT;
+    ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 const COLUMNS: &str =
-    "id, request, state, phase, done, total, error, result, created_ms, started_ms, finished_ms";
+    "id, request, state, phase, done, total, stage, error, result, created_ms, started_ms, finished_ms";
 
 /// The stored jobs.
 #[derive(Clone, Debug)]
@@ -49,16 +58,29 @@ pub(super) enum Outcome {
 }
 
 impl JobStore {
-    /// Creates the table where it is missing and fails the jobs that an earlier host left running.
+    /// Creates the table where it is missing, and queues the runs of recipes that an earlier host left running; its other
+    /// jobs are failed, and so is a run that never gets further before the host ends.
     pub(super) fn open(state: State) -> Result<Self, PruningError> {
         state.migrate("jobs", &MIGRATIONS)?;
+        let given_up = format!(
+            "the host ended {MOST_ATTEMPTS} times at the same stage of this run, which is not taken up again; what it has \
+             done is kept"
+        );
         state.write(|transaction| {
-            transaction
-                .execute(
-                    "UPDATE jobs SET state = 'failed', error = ?1, finished_ms = ?2 WHERE state = 'running'",
-                    params![INTERRUPTED, now()],
-                )
-                .map_err(StateError::from)
+            transaction.execute(
+                "UPDATE jobs SET state = 'failed', error = ?1, finished_ms = ?2
+                 WHERE state = 'running' AND request ->> 'kind' = ?3 AND attempts >= ?4",
+                params![given_up, now(), RECIPE, MOST_ATTEMPTS],
+            )?;
+            transaction.execute(
+                "UPDATE jobs SET state = 'queued' WHERE state = 'running' AND request ->> 'kind' = ?1",
+                [RECIPE],
+            )?;
+            transaction.execute(
+                "UPDATE jobs SET state = 'failed', error = ?1, finished_ms = ?2 WHERE state = 'running'",
+                params![INTERRUPTED, now()],
+            )?;
+            Ok::<_, StateError>(())
         })?;
         Ok(Self { state })
     }
@@ -90,12 +112,11 @@ impl JobStore {
             .unwrap_or(Err(PruningError::JobNotFound { id }))
     }
 
-    /// Newest first.
-    pub(super) fn list(&self, limit: usize) -> Result<Vec<Job>, PruningError> {
-        let query = format!("SELECT {COLUMNS} FROM jobs ORDER BY id DESC LIMIT ?1");
+    /// Newest first; those of one kind if it is named.
+    pub(super) fn list(&self, kind: Option<&str>, limit: usize) -> Result<Vec<Job>, PruningError> {
         let rows = self
             .state
-            .with_connection(|connection| all(connection, &query, limit).map_err(StateError::from))?;
+            .with_connection(|connection| all(connection, kind, limit).map_err(StateError::from))?;
         rows.into_iter().collect()
     }
 
@@ -115,7 +136,7 @@ impl JobStore {
         let id: Option<i64> = self.state.write(|transaction| {
             transaction
                 .query_row(
-                    "UPDATE jobs SET state = 'running', started_ms = ?1 WHERE id =
+                    "UPDATE jobs SET state = 'running', started_ms = COALESCE(started_ms, ?1), attempts = attempts + 1 WHERE id =
                      (SELECT id FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1) RETURNING id",
                     [now()],
                     |row| row.get(0),
@@ -135,24 +156,48 @@ impl JobStore {
         job.map(Some)
     }
 
-    pub(super) fn progress(&self, id: u64, phase: Phase, done: u64, total: u64) -> Result<(), PruningError> {
+    /// Stores where a job is.
+    pub(super) fn progress(&self, event: &JobEvent) -> Result<(), PruningError> {
+        let JobEvent { id, phase, done, total, stage, .. } = event;
+        let stage = stage.as_ref().map(serde_json::to_string).transpose();
+        let stage = stage
+            .map_err(|source| PruningError::Json { what: "the progress of a job".to_owned(), source })?;
         self.execute(
-            "UPDATE jobs SET phase = ?2, done = ?3, total = ?4 WHERE id = ?1",
-            params![signed(id), phase.name(), signed(done), signed(total)],
+            "UPDATE jobs SET phase = ?2, done = ?3, total = ?4, stage = ?5 WHERE id = ?1",
+            params![signed(*id), phase.map(Phase::name), signed(*done), signed(*total), stage],
         )?;
         Ok(())
     }
 
-    /// Ends a running job.
+    /// Stores what there is of a running job's result; `further` forgets the attempts that it took.
+    pub(super) fn partial_result(&self, id: u64, result: &Value, further: bool) -> Result<(), PruningError> {
+        self.execute(
+            "UPDATE jobs SET result = ?2, attempts = CASE WHEN ?3 THEN 0 ELSE attempts END WHERE id = ?1",
+            params![signed(id), result.to_string(), further],
+        )?;
+        Ok(())
+    }
+
+    /// Ends a running job, or puts the run of a recipe back into the queue where the host ends before it. A failed or
+    /// cancelled job keeps what it has of its result.
     pub(super) fn finish(&self, id: u64, outcome: Outcome) -> Result<Job, PruningError> {
         let (state, error, result) = match outcome {
             Outcome::Succeeded(result) => (JobState::Succeeded, None, Some(result.to_string())),
             Outcome::Failed(error) => (JobState::Failed, Some(error), None),
             Outcome::Cancelled => (JobState::Cancelled, None, None),
+            Outcome::Interrupted if self.get(id)?.request.kind() == RECIPE => {
+                // An orderly end is no fault of the run.
+                self.execute(
+                    "UPDATE jobs SET state = 'queued', attempts = MAX(attempts - 1, 0)
+                     WHERE id = ?1 AND state = 'running'",
+                    params![signed(id)],
+                )?;
+                return self.get(id);
+            }
             Outcome::Interrupted => (JobState::Failed, Some(INTERRUPTED.to_owned()), None),
         };
         self.execute(
-            "UPDATE jobs SET state = ?2, error = ?3, result = ?4, finished_ms = ?5
+            "UPDATE jobs SET state = ?2, error = ?3, result = COALESCE(?4, result), finished_ms = ?5
              WHERE id = ?1 AND state = 'running'",
             params![signed(id), state.name(), error, result, now()],
         )?;
@@ -164,6 +209,16 @@ impl JobStore {
         let changed = self.execute(
             "UPDATE jobs SET state = 'cancelled', finished_ms = ?2 WHERE id = ?1 AND state = 'queued'",
             params![signed(id), now()],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Queues the run of a recipe that failed or was cancelled; false if the job is something else.
+    pub(super) fn resume(&self, id: u64) -> Result<bool, PruningError> {
+        let changed = self.execute(
+            "UPDATE jobs SET state = 'queued', error = NULL, finished_ms = NULL, attempts = 0
+             WHERE id = ?1 AND state IN ('failed', 'cancelled') AND request ->> 'kind' = ?2",
+            params![signed(id), RECIPE],
         )?;
         Ok(changed == 1)
     }
@@ -181,11 +236,14 @@ impl JobStore {
 
 fn all(
     connection: &Connection,
-    query: &str,
+    kind: Option<&str>,
     limit: usize,
 ) -> espalier_state::rusqlite::Result<Vec<Result<Job, PruningError>>> {
-    let mut statement = connection.prepare(query)?;
-    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok(read(row)))?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM jobs WHERE ?1 IS NULL OR request ->> 'kind' = ?1 ORDER BY id DESC LIMIT ?2"
+    ))?;
+    let rows =
+        statement.query_map(params![kind, i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok(read(row)))?;
     rows.collect()
 }
 
@@ -209,6 +267,7 @@ fn read(row: &Row<'_>) -> Result<Job, PruningError> {
     let request = json("request", &text("request")?.unwrap_or_default())?;
     let state = text("state")?.unwrap_or_default();
     let phase = text("phase")?.map(|phase| serde_json::from_value(Value::String(phase))).transpose();
+    let stage = text("stage")?.map(|stage| serde_json::from_str(&stage)).transpose();
     Ok(Job {
         id,
         request: serde_json::from_value(request).map_err(|error| unreadable(format!("request: {error}")))?,
@@ -216,6 +275,7 @@ fn read(row: &Row<'_>) -> Result<Job, PruningError> {
         phase: phase.map_err(|error| unreadable(format!("phase: {error}")))?,
         done: unsigned(number("done")?.unwrap_or(0)),
         total: unsigned(number("total")?.unwrap_or(0)),
+        stage: stage.map_err(|error| unreadable(format!("stage: {error}")))?,
         error: text("error")?,
         result: text("result")?.map(|text| json("result", &text)).transpose()?,
         created_ms: unsigned(number("created_ms")?.unwrap_or(0)),

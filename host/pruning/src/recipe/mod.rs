@@ -247,6 +247,11 @@ impl Recipe {
         })
     }
 
+    /// The names of each stage's policies, none for a stage that cuts nothing.
+    pub fn policies(&self) -> impl Iterator<Item = &[String]> {
+        self.stages.iter().map(|stage| stage.cut.as_ref().map_or(&[][..], |cut| &cut.policies))
+    }
+
     /// Whether a stage trains.
     #[must_use]
     pub fn trains(&self) -> bool {

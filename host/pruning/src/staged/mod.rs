@@ -6,23 +6,29 @@
 //! and ends with the bytes that an uninterrupted one ends with.
 
 mod commands;
+mod components;
+mod event;
 mod importance;
 mod record;
 mod report;
 mod stage;
+mod summary;
 
 use std::path::{Path, PathBuf};
 
-use espalier_components::{EvaluationMetric, Host, ScoringPolicy, World, find_component, read_component};
 use espalier_kernels::Device;
+use espalier_training::Cancellation;
 
+pub use self::components::RecipeComponents;
+pub use self::event::{Activity, RunEvent, RunProgress, RunSink};
 pub use self::importance::Importance;
 pub use self::record::{CutRecord, GateResult, RunRecord, RunStatus, STATE_FILE, StageRecord};
 pub use self::report::write_report;
 use self::stage::Work;
+pub use self::summary::{Figures, RunModel, RunSummary, StageSummary};
 use crate::calibration::BUILT_IN;
 use crate::error::PruningError;
-use crate::recipe::{Cut, Recipe};
+use crate::recipe::Recipe;
 
 /// The link to the last good model.
 const MODEL: &str = "model";
@@ -33,6 +39,8 @@ const BUILT_IN_TEXT: &str = "built-in-text.txt";
 pub struct RunRequest<'a> {
     /// What to do.
     pub recipe: &'a Recipe,
+    /// With what.
+    pub components: &'a RecipeComponents,
     /// To which model.
     pub model: &'a Path,
     /// Where models run.
@@ -41,27 +49,9 @@ pub struct RunRequest<'a> {
     pub out: &'a Path,
     /// Whether to go on with a run that is there.
     pub resume: bool,
+    /// Ends it with [`PruningError::Cancelled`] at any moment, within a step of training too.
+    pub cancellation: Cancellation,
 }
-
-/// Where a run stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunProgress<'a> {
-    /// The stage, counted from 1.
-    pub number: usize,
-    /// Of so many.
-    pub stages: usize,
-    /// Its name.
-    pub stage: &'a str,
-    /// What it is doing.
-    pub what: &'a str,
-    /// Steps done.
-    pub done: u64,
-    /// Of so many, where that is known.
-    pub total: Option<u64>,
-}
-
-/// Sees where the run stands; returning false ends it with [`PruningError::Cancelled`].
-pub type RunSink<'a> = dyn FnMut(RunProgress<'_>) -> bool + 'a;
 
 /// Runs a recipe, or the rest of it, and writes the report.
 ///
@@ -69,19 +59,13 @@ pub type RunSink<'a> = dyn FnMut(RunProgress<'_>) -> bool + 'a;
 /// A directory that holds another run or, without `resume`, any; or [`PruningError::Stage`] with the reason why a stage
 /// failed. What is finished stays.
 pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Result<RunRecord, PruningError> {
-    let RunRequest { recipe, out, .. } = *request;
-    let host = Host::new(espalier_components::HostConfig::default())?;
-    // A policy or metric that is missing is found out now and not after the stages before it.
-    let policies = policies(&host, recipe)?;
-    let metrics = recipe.evaluation.metrics.iter();
-    let metrics =
-        metrics.map(|name| Ok(EvaluationMetric::new(component(&host, name, World::EvaluationMetric)?)?));
-    let metrics = metrics.collect::<Result<Vec<_>, PruningError>>()?;
+    let RunRequest { recipe, components, out, .. } = *request;
     let model = request.model.canonicalize().map_err(PruningError::file("open", request.model))?;
     let begun = begin(request, &model)?;
     let directory = out.canonicalize().map_err(PruningError::file("open", out))?;
     let mut record = begun;
     let texts = texts(recipe, &directory)?;
+    progress(RunEvent::Recorded(&record));
     for (index, stage) in recipe.stages.iter().enumerate().skip(record.stages.len()) {
         if record.status == RunStatus::Stopped {
             break;
@@ -91,17 +75,18 @@ pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Resul
             PruningError::Cancelled => PruningError::Cancelled,
             reason => PruningError::Stage { number, name: stage.name.clone(), reason: Box::new(reason) },
         };
-        let mut report = |what: &str, done, total| {
+        let mut report = |activity: Activity<'_>| {
             let (stage, stages) = (stage.name.as_str(), recipe.stages.len());
-            progress(RunProgress { number, stages, stage, what, done, total })
+            progress(RunEvent::Progress(RunProgress { number, stages, stage, activity }))
         };
         let before = record.model(&directory).unwrap_or_else(|| model.clone());
         let work = Work {
             recipe,
             stage,
             device: &request.device,
-            policies: policies.get(index).map_or(&[], Vec::as_slice),
-            metrics: &metrics,
+            cancellation: &request.cancellation,
+            policies: components.policies(index),
+            metrics: components.metrics(),
             texts: &texts,
             unpruned: &model,
             before: &before,
@@ -112,23 +97,12 @@ pub fn run_recipe(request: &RunRequest<'_>, progress: &mut RunSink<'_>) -> Resul
         record.add(done, recipe.stages.len());
         record.write(&directory)?;
         link(&record, &directory)?;
+        write_report(&record, &directory)?;
+        progress(RunEvent::Recorded(&record));
     }
     link(&record, &directory)?;
     write_report(&record, &directory)?;
     Ok(record)
-}
-
-fn policies(host: &Host, recipe: &Recipe) -> Result<Vec<Vec<ScoringPolicy>>, PruningError> {
-    let policy = |name: &String| Ok(ScoringPolicy::new(component(host, name, World::ScoringPolicy)?)?);
-    let of_stage = |cut: &Cut| cut.policies.iter().map(policy).collect();
-    recipe.stages.iter().map(|stage| stage.cut.as_ref().map_or_else(|| Ok(Vec::new()), of_stage)).collect()
-}
-
-fn component(host: &Host, name: &str, world: World) -> Result<espalier_components::Component, PruningError> {
-    let path = find_component(name)?;
-    let bytes = read_component(&path)?;
-    let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    Ok(host.load(&label, &bytes, Some(world))?)
 }
 
 /// The record to go on with: a new one, or that of the run in the directory.

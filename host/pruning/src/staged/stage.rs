@@ -9,8 +9,9 @@ use espalier_evaluation::{
 };
 use espalier_kernels::{Device, WeightFormat};
 use espalier_model::{Checkpoint, CheckpointFormat, Conversion, convert};
-use espalier_training::{TrainingError, TrainingProgress, train};
+use espalier_training::{Cancellation, TrainingError, TrainingProgress, train};
 
+use super::event::Activity;
 use super::record::{CutRecord, GateResult, StageRecord, model_hash, replace};
 use crate::aim::Aim;
 use crate::error::PruningError;
@@ -19,14 +20,15 @@ use crate::progress::Phase;
 use crate::prune::{Derivation, ModelSource, PruneRequest, prune};
 use crate::recipe::{Cut, Gate, Goal, Recipe, Stage};
 
-/// Takes what is being done, how much of it is and of how much; false cancels.
-type StageProgress<'a> = dyn FnMut(&str, u64, Option<u64>) -> bool + 'a;
+/// Takes what is being done; false cancels.
+type StageProgress<'a> = dyn FnMut(Activity<'_>) -> bool + 'a;
 
 /// A stage and what it works with.
 pub(super) struct Work<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) stage: &'a Stage,
     pub(super) device: &'a Device,
+    pub(super) cancellation: &'a Cancellation,
     pub(super) policies: &'a [ScoringPolicy],
     pub(super) metrics: &'a [EvaluationMetric],
     pub(super) texts: &'a [PathBuf],
@@ -117,7 +119,9 @@ impl Work<'_> {
         let source = ModelSource::Load(self.device.clone());
         let mut planned = |derivation: &Derivation| replace(&file, &CutRecord::new(derivation).to_json()?);
         let mut progress = |phase: Phase, done: u64, total: u64| {
-            report(phase.name(), done, Some(total).filter(|&total| total > 0))
+            let (what, total) = (phase.name(), Some(total).filter(|&total| total > 0));
+            let cut = Some((number, cut.cuts));
+            report(Activity { phase, what, cut, done, total, training: None })
         };
         let derivation = prune(
             &checkpoint,
@@ -154,8 +158,16 @@ impl Work<'_> {
         if out.exists() {
             remove_partial(out)?;
         }
-        let summary = train(configuration, out, &mut |progress: &TrainingProgress| {
-            report("training", progress.step, Some(progress.steps))
+        let summary = train(configuration, out, self.cancellation, &mut |progress: &TrainingProgress| {
+            let (done, total, training) = (progress.step, Some(progress.steps), Some(*progress));
+            report(Activity {
+                phase: Phase::Train,
+                what: Phase::Train.name(),
+                cut: None,
+                done,
+                total,
+                training,
+            })
         });
         match summary {
             Ok(summary) => Ok(summary.last_loss),
@@ -174,7 +186,11 @@ impl Work<'_> {
             timing: wanted.timing.then(TimingRequest::default),
         };
         let baseline = Subject { name: "unpruned".to_owned(), path: self.unpruned.to_owned() };
-        let mut progress = |step: Step<'_>| report(&format!("evaluate {}", step.what), step.done, step.total);
+        let mut progress = |step: Step<'_>| {
+            let (phase, what) = (Phase::Evaluate, format!("evaluate {}", step.what));
+            let (done, total) = (step.done, step.total);
+            report(Activity { phase, what: &what, cut: None, done, total, training: None })
+        };
         match evaluate(self.device, Some(&baseline), subjects, self.metrics, &request, &mut progress) {
             Err(EvaluationError::Cancelled) => Err(PruningError::Cancelled),
             result => Ok(result?),
@@ -215,7 +231,10 @@ fn quantize(
     }
     let conversion = Conversion { container: CheckpointFormat::Gguf, format: Some(format) };
     let mut wanted = true;
-    let mut progress = |done: u64, total: u64| wanted &= report("quantize", done, Some(total));
+    let (phase, what) = (Phase::Quantize, Phase::Quantize.name());
+    let mut progress = |done: u64, total: u64| {
+        wanted &= report(Activity { phase, what, cut: None, done, total: Some(total), training: None });
+    };
     convert(&Checkpoint::open(model)?, out, conversion, &mut progress)?;
     if wanted { Ok(()) } else { Err(PruningError::Cancelled) }
 }

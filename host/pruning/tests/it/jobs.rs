@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use espalier_pruning::{
-    EvaluateJob, Job, JobRequest, JobRunner, JobState, Jobs, Phase, Progress, PruneJob, PruningError,
+    Activity, EvaluateJob, Job, JobReporter, JobRequest, JobRunner, JobState, Jobs, Phase, Progress,
+    PruneJob, PruningError, RecipeJob, RunProgress,
 };
-use espalier_state::State;
+use espalier_state::{Digest, State};
+use espalier_training::TrainingProgress;
 use serde_json::{Value, json};
 
 /// What the scripted runner does with a job, told by the request's `data`.
@@ -20,13 +22,12 @@ struct Scripted {
 }
 
 impl JobRunner for Scripted {
-    fn run(
-        &self,
-        request: &JobRequest,
-        progress: &mut dyn Progress,
-    ) -> Result<Value, Box<dyn Error + Send + Sync>> {
-        let JobRequest::Evaluate(job) = request else { return Err("expected an evaluation".into()) };
-        let name = job.data.display().to_string();
+    fn run(&self, job: &Job, progress: &mut JobReporter<'_>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        let name = match &job.request {
+            JobRequest::Evaluate(job) => job.data.display().to_string(),
+            JobRequest::Recipe(run) => run.recipe.clone(),
+            other => return Err(format!("unexpected {}", other.kind()).into()),
+        };
         self.begun.lock().unwrap().send(name.clone()).unwrap();
         match name.as_str() {
             "fail" => Err("the text is not there".into()),
@@ -39,6 +40,21 @@ impl JobRunner for Scripted {
                     return Ok(json!("released"));
                 }
             },
+            "train" => {
+                progress.result(&json!({"stages": 1}), false);
+                progress.stage(&training(1));
+                progress.stage(&training(3));
+                Err("a gate stopped the run".into())
+            }
+            "killed" => {
+                progress.result(&json!({"stages": 1}), true);
+                loop {
+                    if !progress.stage(&training(1)) {
+                        return Err("stopped".into());
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
             _ => {
                 progress.report(Phase::Evaluate, 2, 2);
                 Ok(json!({"figure": 1.5}))
@@ -223,6 +239,138 @@ fn a_job_that_a_killed_host_left_running_is_failed_at_the_next_start() {
     assert_eq!(job.state, JobState::Failed);
     assert_eq!(job.error.as_deref(), Some("the host stopped while this job was running"));
     next.shutdown();
+}
+
+fn training(step: u64) -> RunProgress<'static> {
+    let training = TrainingProgress {
+        step,
+        steps: 4,
+        loss: 2.5,
+        learning_rate: 0.1,
+        gradient_norm: 1.0,
+        tokens_per_second: 64.0,
+        seconds_left: 7.5,
+    };
+    let (phase, total, training) = (Phase::Train, Some(4), Some(training));
+    let activity = Activity { phase, what: "train", cut: None, done: step, total, training };
+    RunProgress { number: 2, stages: 3, stage: "lora", activity }
+}
+
+fn recipe(name: &str) -> JobRequest {
+    JobRequest::Recipe(Box::new(RecipeJob {
+        model: "smollm2".to_owned(),
+        variant: "original".to_owned(),
+        path: "/models/smollm2".into(),
+        recipe: name.to_owned(),
+        source: "toml".to_owned(),
+        toml: String::new(),
+        recipe_sha256: Digest::of(b""),
+        directory: "/".into(),
+        calibration: Vec::new(),
+        data: None,
+        texts: Vec::new(),
+        inputs_sha256: Digest::of(b""),
+        components: Vec::new(),
+        load_as: None,
+    }))
+}
+
+#[test]
+fn the_run_of_a_recipe_says_where_it_is_and_keeps_what_it_has_done_when_it_fails() {
+    let fixture = Fixture::new();
+    let mut events = fixture.jobs.subscribe();
+    let id = fixture.jobs.submit(&recipe("train")).unwrap().id;
+    let job = fixture.finished(id);
+    assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("a gate stopped the run")));
+    assert_eq!(job.result, Some(json!({"stages": 1})));
+    let event = loop {
+        let event = events.blocking_recv().unwrap();
+        if event.done == 3 {
+            break serde_json::to_value(event).unwrap();
+        }
+    };
+    let stage = json!({
+        "number": 2, "stages": 3, "name": "lora", "activity": "train", "loss": 2.5, "tokens_per_second": 64.0,
+        "seconds_left": 7.5,
+    });
+    assert_eq!((&event["stage"], &event["phase"], &event["total"]), (&stage, &json!("train"), &json!(4)));
+    let evaluated = fixture.submit("fine");
+    assert_eq!(fixture.jobs.resume(id).unwrap().error, None);
+    assert_eq!(fixture.finished(id).state, JobState::Failed);
+    fixture.finished(evaluated);
+    let refused = fixture.jobs.resume(evaluated).unwrap_err().to_string();
+    assert!(refused.contains("is succeeded and cannot be taken up again"), "{refused}");
+    let runs: Vec<u64> = fixture.jobs.recipe_runs(9).unwrap().iter().map(|job| job.id).collect();
+    assert_eq!(runs, [id]);
+}
+
+#[test]
+fn a_run_of_a_recipe_is_taken_up_again_by_the_next_host() {
+    let mut fixture = Fixture::new();
+    let id = fixture.jobs.submit(&recipe("killed")).unwrap().id;
+    let next = fixture.submit("fine");
+    fixture.begun();
+    // A stop puts it back.
+    fixture.jobs.shutdown();
+    let job = fixture.jobs.get(id).unwrap();
+    assert_eq!((job.state, &job.error), (JobState::Queued, &None));
+    let began = job.started_ms;
+    let directory = std::mem::replace(&mut fixture.directory, tempfile::tempdir().unwrap());
+    let fixture = Fixture::in_directory(directory);
+    assert_eq!(fixture.begun(), "killed", "it goes before what waited behind it");
+    // A second host on the same directory sees what a killed one would have left behind.
+    let state = State::open(fixture.directory.path()).unwrap();
+    let (begun_sender, begun) = channel();
+    let (_, released) = channel();
+    let runner = Scripted { begun: Mutex::new(begun_sender), release: Mutex::new(released) };
+    let other = Jobs::start(state, Arc::new(runner)).unwrap();
+    assert_eq!(begun.recv_timeout(Duration::from_secs(10)).unwrap(), "killed");
+    assert_eq!(other.get(id).unwrap().started_ms, began);
+    assert_eq!(other.cancel(id).unwrap().state, JobState::Running);
+    assert_eq!(begun.recv_timeout(Duration::from_secs(10)).unwrap(), "fine");
+    let job = other.get(id).unwrap();
+    assert_eq!((job.state, job.result), (JobState::Cancelled, Some(json!({"stages": 1}))));
+    other.shutdown();
+    assert_eq!(fixture.jobs.get(next).unwrap().state, JobState::Succeeded);
+}
+
+#[test]
+fn a_run_that_ends_its_host_each_time_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::open(directory.path()).unwrap();
+    let start = || {
+        let (begun_sender, begun) = channel();
+        let (release, released) = channel();
+        let runner = Scripted { begun: Mutex::new(begun_sender), release: Mutex::new(released) };
+        (Jobs::start(state.clone(), Arc::new(runner)).unwrap(), begun, release)
+    };
+    // Hosts that are never shut down: each leaves the run as a killed one does.
+    let (first, begun, _release) = start();
+    let id = first.submit(&recipe("wait")).unwrap().id;
+    begun.recv_timeout(Duration::from_secs(10)).unwrap();
+    let mut hosts = vec![(first, begun, _release)];
+    loop {
+        let (jobs, begun, release) = start();
+        let given_up = begun.recv_timeout(Duration::from_millis(500)).is_err();
+        hosts.push((jobs, begun, release));
+        if given_up {
+            break;
+        }
+        assert!(hosts.len() < 40, "it is taken up again and again");
+    }
+    let (jobs, ..) = hosts.last().unwrap();
+    let job = jobs.get(id).unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    assert!(
+        job.error.as_deref().is_some_and(|error| error.contains("ended 20 times at the same stage")),
+        "{job:?}"
+    );
+    for (_, _, release) in &hosts {
+        let _ = release.send(());
+    }
+    for (jobs, ..) in &hosts {
+        jobs.shutdown();
+    }
 }
 
 #[test]

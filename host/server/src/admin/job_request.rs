@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::api_error::{ApiError, ErrorKind};
 use crate::application::Application;
 use crate::fields::Fields;
+use crate::model_address::ModelAddress;
 
 /// Parses a job and checks that what it names is there.
 pub(super) fn parse(application: &Application, body: Value) -> Result<JobRequest, ApiError> {
@@ -67,12 +68,15 @@ fn check_prune(application: &Application, job: &PruneJob) -> Result<(), ApiError
         return Err(ApiError::field("out", job.out.display().to_string(), "a path that does not exist yet"));
     }
     if let Some(variant) = &job.load_as {
-        let address = format!("{}@{variant}", job.model);
-        if address.parse::<crate::model_address::ModelAddress>().is_err() {
-            return Err(ApiError::field("load_as", variant.clone(), "the name of a variant"));
-        }
+        check_load_as(&job.model, variant)?;
     }
     Ok(())
+}
+
+/// Whether `variant` can be the name of one of the model's.
+pub(super) fn check_load_as(model: &str, variant: &str) -> Result<(), ApiError> {
+    let address = format!("{model}@{variant}").parse::<ModelAddress>();
+    address.map(|_| ()).map_err(|_| ApiError::field("load_as", variant, "the name of a variant"))
 }
 
 fn check_evaluate(application: &Application, job: &EvaluateJob) -> Result<(), ApiError> {
@@ -94,7 +98,7 @@ fn check_file(field: &str, path: &Path) -> Result<(), ApiError> {
 }
 
 /// A component that is not there is the fault of this field, not of the path.
-fn unknown(field: &str, error: ComponentError) -> ApiError {
+pub(super) fn unknown(field: &str, error: ComponentError) -> ApiError {
     let error = ApiError::from(error);
     let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::InvalidValue } else { error.kind() };
     error.of_kind(kind).at(field)
@@ -108,7 +112,20 @@ impl From<PruningError> for ApiError {
             PruningError::JobFinished { state, .. } => {
                 Self::new(ErrorKind::Conflict, message).at("id").found(state).expected("queued or running")
             }
+            PruningError::JobNotResumable { state, .. } => {
+                Self::new(ErrorKind::Conflict, message).at("id").found(state).expected("failed or cancelled")
+            }
             PruningError::State(error) => error.into(),
+            PruningError::Recipe { place, field, found, expected } => {
+                Self::new(ErrorKind::InvalidValue, message)
+                    .at(field)
+                    .on_line_of(&place)
+                    .found(found)
+                    .expected(expected)
+            }
+            PruningError::RecipeText { place, .. } => {
+                Self::new(ErrorKind::InvalidValue, message).at("toml").on_line_of(&place)
+            }
             other => Self::internal("the jobs could not be read or written", &other),
         }
     }

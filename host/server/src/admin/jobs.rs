@@ -89,7 +89,16 @@ pub async fn events(
     let events = application.jobs().subscribe();
     let looked_up = Arc::clone(&application);
     let job = application.blocking(move || Ok(looked_up.jobs().get(id)?)).await?;
-    Ok(event_stream::response(watch(application, Some(job), events)))
+    Ok(stream(application, job, events))
+}
+
+/// The job, its `progress` events from `events` on, and the job again when it has ended.
+pub(super) fn stream(
+    application: Arc<Application>,
+    job: Job,
+    events: broadcast::Receiver<JobEvent>,
+) -> Response {
+    event_stream::response(watch(application, Some(job), events))
 }
 
 /// The frames of one job, or of all. A task feeds them; it ends when the client goes away.
@@ -166,7 +175,7 @@ fn job_frame(job: &Job) -> String {
     event_stream::named("job", &json!(job))
 }
 
-fn number(id: &str) -> Result<u64, ApiError> {
+pub(super) fn number(id: &str) -> Result<u64, ApiError> {
     id.parse().map_err(|_| ApiError::field("id", id, "the number of a job"))
 }
 

@@ -1,6 +1,7 @@
 //! How a job is done in a running host: on the variants that it serves, with the components that it has active.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use espalier_engine::{Registry, VariantSource};
 use espalier_evaluation::{EvaluationRequest, Step, Subject, TimingRequest, evaluate};
 use espalier_model::Checkpoint;
 use espalier_pruning::{
-    Aim, Allocation, Derivation, EvaluateJob, JobRequest, JobRunner, ModelSource, Phase, Progress, PruneJob,
-    PruneRequest, prune,
+    Aim, Allocation, Derivation, EvaluateJob, Job, JobReporter, JobRequest, JobRunner, ModelSource, Phase,
+    Progress, PruneJob, PruneRequest, prune,
 };
 use serde_json::{Value, json};
 
+use super::recipe_runner::RecipeRunner;
 use crate::gate::Gate;
+use crate::metrics::Metrics;
 use crate::variants::Variants;
 
 /// How often a job that waits for the host's start looks whether it was cancelled.
@@ -27,6 +30,9 @@ pub struct Runner {
     registry: Arc<Registry>,
     variants: Arc<Variants>,
     deployments: Deployments,
+    metrics: Arc<Metrics>,
+    /// Where runs of recipes have their directories.
+    recipes: PathBuf,
     /// Open when the models are loaded: a job that waited for the host's start needs them.
     ready: Arc<Gate>,
 }
@@ -37,9 +43,11 @@ impl Runner {
         registry: Arc<Registry>,
         variants: Arc<Variants>,
         deployments: Deployments,
+        metrics: Arc<Metrics>,
+        recipes: PathBuf,
         ready: Arc<Gate>,
     ) -> Self {
-        Self { registry, variants, deployments, ready }
+        Self { registry, variants, deployments, metrics, recipes, ready }
     }
 
     fn prune(&self, job: &PruneJob, progress: &mut dyn Progress) -> Result<Value, Failure> {
@@ -104,15 +112,24 @@ impl Runner {
 }
 
 impl JobRunner for Runner {
-    fn run(&self, request: &JobRequest, progress: &mut dyn Progress) -> Result<Value, Failure> {
+    fn run(&self, job: &Job, progress: &mut JobReporter<'_>) -> Result<Value, Failure> {
         while !self.ready.wait(READY_INTERVAL) {
             if !progress.report(Phase::Load, 0, 1) {
                 return Err("the job was cancelled before the host's models were loaded".into());
             }
         }
-        match request {
-            JobRequest::Prune(job) => self.prune(job, progress),
-            JobRequest::Evaluate(job) => self.evaluate(job, progress),
+        match &job.request {
+            JobRequest::Prune(request) => self.prune(request, progress),
+            JobRequest::Evaluate(request) => self.evaluate(request, progress),
+            JobRequest::Recipe(run) => {
+                let runner = RecipeRunner {
+                    device: self.registry.device(),
+                    variants: &self.variants,
+                    deployments: &self.deployments,
+                    metrics: &self.metrics,
+                };
+                runner.run(job.id, run, &self.recipes.join(job.id.to_string()), progress)
+            }
             other => Err(format!("jobs of the kind {} cannot be run by this host", other.kind()).into()),
         }
     }

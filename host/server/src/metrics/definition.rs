@@ -65,6 +65,10 @@ const CALL: Kind = Kind::Histogram(&[
     0.00001, 0.000_025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5,
     1.0, 5.0, 30.0, 120.0, 600.0,
 ]);
+/// Stages of recipes: from the seconds of a tiny model to days.
+const STAGE: Kind = Kind::Histogram(&[
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 259_200.0,
+]);
 
 macro_rules! metrics {
     ($($id:ident = $name:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
@@ -142,7 +146,9 @@ metrics! {
     COMPONENT_METRICS_REFUSED = "espalier_component_metrics_refused_total", Kind::Counter,
         &["component", "version", "reason"],
         "Figures of components that were not recorded; reason is name (it is none), too_many (the component has as many metrics as it may have), kind (a counter and a histogram of one name) or value (infinite, or not a number).";
-    JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state.";
+    JOBS = "espalier_jobs", Kind::Gauge, &["kind", "state"], "Jobs by state; kind is prune, evaluate or recipe.";
+    RECIPE_STAGE_SECONDS = "espalier_recipe_stage_seconds", STAGE, &["recipe", "stage"],
+        "Duration of the stages of recipes, from their first cut to their last gate; of one that a restart interrupted, what came after it.";
 
     VLLM_PROMPT_TOKENS = "vllm:prompt_tokens_total", Kind::Counter, VLLM, "Number of prefill tokens processed.";
     VLLM_PREFIX_QUERIES = "vllm:prefix_cache_queries_total", Kind::Counter, VLLM,

@@ -63,6 +63,7 @@ pub struct Metrics {
     router_failures: IntCounterVec,
     component_calls: IntCounterVec,
     component_seconds: HistogramVec,
+    stage_seconds: HistogramVec,
     engines: generation::Engines,
     guests: Guests,
     levels: Levels,
@@ -103,6 +104,7 @@ impl Metrics {
             router_failures: build.counter(&d::ROUTER_FAILURES)?,
             component_calls: build.counter(&d::COMPONENT_CALLS)?,
             component_seconds: build.histogram(&d::COMPONENT_SECONDS)?,
+            stage_seconds: build.histogram(&d::RECIPE_STAGE_SECONDS)?,
             engines: generation::Engines::new(&build)?,
             guests: build.guests()?,
             levels: Levels {
@@ -151,6 +153,11 @@ impl Metrics {
     /// The router component failed for a request to `model`.
     pub fn router_failed(&self, model: &str, router: &Identity) {
         self.router_failures.with_label_values(&[model, router.name.as_str(), router.version.as_str()]).inc();
+    }
+
+    /// A stage of a recipe came to its end.
+    pub fn recipe_stage(&self, recipe: &str, stage: &str, duration: Duration) {
+        self.stage_seconds.with_label_values(&[recipe, stage]).observe(duration.as_secs_f64());
     }
 
     /// The observer that the engine of a generation reports to.

@@ -127,7 +127,7 @@ pub(super) fn schemas() -> Value {
         "Job": {"type": "object", "properties": {
             "id": count, "request": {"type": "object"},
             "state": {"enum": ["queued", "running", "succeeded", "failed", "cancelled"]},
-            "phase": {"type": ["string", "null"]}, "done": count, "total": count,
+            "phase": {"type": ["string", "null"]}, "done": count, "total": count, "stage": reference("StageProgress"),
             "error": {"type": ["string", "null"]}, "result": {},
             "created_ms": count, "started_ms": {"type": ["integer", "null"]},
             "finished_ms": {"type": ["integer", "null"]},

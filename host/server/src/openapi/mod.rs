@@ -3,6 +3,7 @@
 mod admin_schemas;
 mod openai_schemas;
 mod operation;
+mod recipe_schemas;
 
 use axum::Json;
 use serde_json::{Map, Value, json};
@@ -67,6 +68,7 @@ fn schemas() -> Value {
                 "type": "object",
                 "properties": {
                     "message": text, "type": text, "param": {"type": ["string", "null"]}, "code": {"enum": codes},
+                    "line": {"type": "integer", "description": "The line of a text of TOML that is at fault."},
                     "found": {}, "expected": {},
                 },
                 "required": ["message", "type", "param", "code"],
@@ -75,7 +77,7 @@ fn schemas() -> Value {
         },
     });
     let mut all = Map::new();
-    for schemas in [openai_schemas::schemas(), admin_schemas::schemas(), own] {
+    for schemas in [openai_schemas::schemas(), admin_schemas::schemas(), recipe_schemas::schemas(), own] {
         if let Value::Object(schemas) = schemas {
             all.extend(schemas);
         }

@@ -94,6 +94,7 @@ fn request_body(operation: O) -> Option<Value> {
         O::AdminPromote => "Promote",
         O::AdminRollback => "Rollback",
         O::AdminStartJob => "JobRequest",
+        O::AdminStartRecipeRun => "StartRecipeRun",
         O::AdminDeployComponent => {
             return Some(json!({
                 "required": true,
@@ -118,7 +119,9 @@ fn responses(route: &Route) -> Value {
         O::ListModels => ("200", &[("application/json", "ModelList")]),
         O::RetrieveModel => ("200", &[("application/json", "Model")]),
         O::Ready => ("200", &[("application/json", "Readiness")]),
-        O::AdminAllJobEvents | O::AdminJobEvents => ("200", &[("text/event-stream", "Text")]),
+        O::AdminAllJobEvents | O::AdminJobEvents | O::AdminRecipeRunEvents => {
+            ("200", &[("text/event-stream", "Text")])
+        }
         O::AdminLoadModel => ("201", &[("application/json", "Variant")]),
         O::AdminUnloadModel => ("200", &[("application/json", "Variant")]),
         O::AdminDeployComponent => ("201", &[("application/json", "Object")]),
@@ -130,6 +133,14 @@ fn responses(route: &Route) -> Value {
         }
         O::AdminStartJob | O::AdminCancelJob => ("202", &[("application/json", "Job")]),
         O::AdminGetJob => ("200", &[("application/json", "Job")]),
+        O::AdminListRecipeRuns => ("200", &[("application/json", "RecipeRunList")]),
+        O::AdminStartRecipeRun | O::AdminCancelRecipeRun | O::AdminResumeRecipeRun => {
+            ("202", &[("application/json", "RecipeRun")])
+        }
+        O::AdminGetRecipeRun => ("200", &[("application/json", "RecipeRun")]),
+        O::AdminRecipeRunReport => {
+            ("200", &[("text/html", "Text"), ("text/markdown", "Text"), ("application/json", "Object")])
+        }
         _ => ("200", &[("application/json", "Object")]),
     };
     let content: Map<String, Value> = media_types

@@ -21,6 +21,7 @@ mod models;
 mod operation;
 mod prefix_cache;
 mod reasoning;
+mod recipes;
 mod refusals;
 mod restarts;
 mod routing;

@@ -22,7 +22,7 @@ fn the_page_and_everything_it_imports_is_there() {
             }
         }
     }
-    assert_eq!(seen.len(), 6, "{seen:?}");
+    assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
 #[test]

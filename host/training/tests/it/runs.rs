@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use espalier_kernels::WeightFormat;
 use espalier_model::{Checkpoint, synthesize};
-use espalier_training::{Configuration, TrainingError, TrainingProgress, train};
+use espalier_training::{Cancellation, Configuration, TrainingError, TrainingProgress, train};
 use tempfile::TempDir;
 
 use crate::models::{llama, synthesized};
@@ -39,19 +40,45 @@ impl Room {
     /// Trains to the end and returns the losses.
     fn train(&self, configuration: &Configuration, out: &str) -> Result<Vec<f64>, TrainingError> {
         let mut losses = Vec::new();
-        train(configuration, &self.path(out), &mut |progress: &TrainingProgress| {
-            losses.push(progress.loss);
-            true
-        })?;
+        train(
+            configuration,
+            &self.path(out),
+            &Cancellation::default(),
+            &mut |progress: &TrainingProgress| {
+                losses.push(progress.loss);
+                true
+            },
+        )?;
         Ok(losses)
     }
 
     /// Trains until `step` and stops there.
     fn stop_after(&self, configuration: &Configuration, out: &str, step: u64) {
-        let stopped =
-            train(configuration, &self.path(out), &mut |progress: &TrainingProgress| progress.step < step);
+        let unless = Cancellation::default();
+        let mut until = |progress: &TrainingProgress| progress.step < step;
+        let stopped = train(configuration, &self.path(out), &unless, &mut until);
         assert!(matches!(stopped, Err(TrainingError::Cancelled { step: at }) if at == step));
         assert!(self.path(out).join("run.safetensors").exists() && !self.path(out).join("model").exists());
+    }
+}
+
+impl Room {
+    /// Trains, unless that takes longer than `time`.
+    fn train_for(
+        &self,
+        configuration: &Configuration,
+        out: &str,
+        time: Duration,
+    ) -> Result<(), TrainingError> {
+        let cancellation = Cancellation::default();
+        let other = cancellation.clone();
+        let waiting = std::thread::spawn(move || {
+            std::thread::sleep(time);
+            other.cancel();
+        });
+        let trained = train(configuration, &self.path(out), &cancellation, &mut |_: &TrainingProgress| true);
+        waiting.join().unwrap();
+        trained.map(|_| ())
     }
 }
 
@@ -97,6 +124,34 @@ fn a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one() {
         Checkpoint::open(&room.path(&parts).join("model")).unwrap();
         assert_eq!(room.path(&parts).join("adapter").exists(), name == "lora");
     }
+}
+
+#[test]
+fn a_cancellation_is_noticed_within_a_step() {
+    let room = Room::new();
+    // One step of this would take an hour.
+    let endless = room.configuration(&LORA.replace("accumulation = 2", "accumulation = 10000000"));
+    let begun = Instant::now();
+    let stopped = room.train_for(&endless, "endless", Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(stopped, TrainingError::Cancelled { step: 0 }), "{stopped}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_run_that_is_cancelled_at_any_moment_ends_with_the_bytes_of_an_uninterrupted_one() {
+    let room = Room::new();
+    let text = LORA.replace("lora", "full").replace("[adapter]\nrank = 4\n", "");
+    // Where weights are rounded, a step has other weights in place while it runs.
+    let configuration = room.configuration(&format!("{text}[output]\nrounding_aware = true\n"));
+    room.train(&configuration, "whole").unwrap();
+    let (mut interrupted, mut time) = (0, Duration::from_millis(4));
+    while let Err(error) = room.train_for(&configuration, "parts", time) {
+        assert!(matches!(error, TrainingError::Cancelled { .. }), "{error}");
+        interrupted += 1;
+        time = time.mul_f64(1.3);
+    }
+    assert!(interrupted > 2, "{interrupted}");
+    assert_eq!(contents(&room.path("whole")), contents(&room.path("parts")));
 }
 
 #[test]
