@@ -129,7 +129,7 @@ const runTable = (all) => table([
   { title: "Run", of: (r) => [element("b", {}, r.recipe), " ", chip(`#${r.id}`), element("small", {}, `${r.model}@${r.variant}, ${time(r.created_ms)}`)] },
   { title: "State", of: (r) => [chip(r.state, KIND[r.state] ?? ""), r.error ? element("small", { class: "error" }, r.error) : null] },
   { title: "SHA-256", of: (r) => element("dl", { class: "hashes" },
-    hash("recipe", r.recipe_sha256), r.texts.map(({ path, sha256 }) => hash("text", sha256, path)),
+    hash("recipe", r.recipe_sha256), r.texts.flatMap(({ path, sha256 }) => hash("text", sha256, path)),
     hash("unpruned", r.result?.unpruned_sha256, r.path), hash("result", r.result?.model?.sha256, r.result?.model?.path)) },
   { title: "Before → after", of: (r) => figures(r.result) },
   { title: "", of: (r) => element("div", { class: "actions" }, r.reports.map((path) => report(r, path)),
