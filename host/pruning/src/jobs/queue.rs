@@ -129,6 +129,7 @@ impl Jobs {
         if let Some((running, cancelled)) = &current.job
             && *running == id
         {
+            self.shared.store.request_cancel(id)?;
             cancelled.cancel();
             return self.shared.store.get(id);
         }

@@ -17,7 +17,7 @@ const INTERRUPTED: &str = "the host stopped while this job was running";
 /// How often a run of a recipe is taken up without getting a stage further, before it is taken to be what ends the host.
 const MOST_ATTEMPTS: u32 = 20;
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE jobs (
         id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,6 +38,7 @@ const MIGRATIONS: [&str; 2] = [
     ALTER TABLE jobs ADD COLUMN stage TEXT;
     ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ",
+    "ALTER TABLE jobs ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0;",
 ];
 
 const COLUMNS: &str =
@@ -67,6 +68,10 @@ impl JobStore {
              done is kept"
         );
         state.write(|transaction| {
+            transaction.execute(
+                "UPDATE jobs SET state = 'cancelled', finished_ms = ?1 WHERE state = 'running' AND cancelling",
+                [now()],
+            )?;
             transaction.execute(
                 "UPDATE jobs SET state = 'failed', error = ?1, finished_ms = ?2
                  WHERE state = 'running' AND request ->> 'kind' = ?3 AND attempts >= ?4",
@@ -188,9 +193,11 @@ impl JobStore {
             Outcome::Interrupted if self.get(id)?.request.kind() == RECIPE => {
                 // An orderly end is no fault of the run.
                 self.execute(
-                    "UPDATE jobs SET state = 'queued', attempts = MAX(attempts - 1, 0)
+                    "UPDATE jobs SET attempts = MAX(attempts - 1, 0),
+                     state = CASE WHEN cancelling THEN 'cancelled' ELSE 'queued' END,
+                     finished_ms = CASE WHEN cancelling THEN ?2 END
                      WHERE id = ?1 AND state = 'running'",
-                    params![signed(id)],
+                    params![signed(id), now()],
                 )?;
                 return self.get(id);
             }
@@ -213,10 +220,19 @@ impl JobStore {
         Ok(changed == 1)
     }
 
+    /// Keeps that a running job is to end: a host that is killed before it does leaves no job that goes on.
+    pub(super) fn request_cancel(&self, id: u64) -> Result<(), PruningError> {
+        self.execute(
+            "UPDATE jobs SET cancelling = 1 WHERE id = ?1 AND state = 'running'",
+            params![signed(id)],
+        )?;
+        Ok(())
+    }
+
     /// Queues the run of a recipe that failed or was cancelled; false if the job is something else.
     pub(super) fn resume(&self, id: u64) -> Result<bool, PruningError> {
         let changed = self.execute(
-            "UPDATE jobs SET state = 'queued', error = NULL, finished_ms = NULL, attempts = 0
+            "UPDATE jobs SET state = 'queued', error = NULL, finished_ms = NULL, attempts = 0, cancelling = 0
              WHERE id = ?1 AND state IN ('failed', 'cancelled') AND request ->> 'kind' = ?2",
             params![signed(id), RECIPE],
         )?;

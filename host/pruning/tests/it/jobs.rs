@@ -46,6 +46,10 @@ impl JobRunner for Scripted {
                 progress.stage(&training(3));
                 Err("a gate stopped the run".into())
             }
+            "deaf" => {
+                let _ = self.release.lock().unwrap().recv_timeout(Duration::from_secs(20));
+                Err("stopped".into())
+            }
             "killed" => {
                 progress.result(&json!({"stages": 1}), true);
                 loop {
@@ -332,6 +336,22 @@ fn a_run_of_a_recipe_is_taken_up_again_by_the_next_host() {
     assert_eq!((job.state, job.result), (JobState::Cancelled, Some(json!({"stages": 1}))));
     other.shutdown();
     assert_eq!(fixture.jobs.get(next).unwrap().state, JobState::Succeeded);
+}
+
+#[test]
+fn a_cancelled_run_does_not_go_on_though_its_host_was_killed_before_it_ended() {
+    let fixture = Fixture::new();
+    let id = fixture.jobs.submit(&recipe("deaf")).unwrap().id;
+    fixture.begun();
+    assert_eq!(fixture.jobs.cancel(id).unwrap().state, JobState::Running);
+    let state = State::open(fixture.directory.path()).unwrap();
+    let (begun, _) = channel();
+    let (_, released) = channel();
+    let runner = Scripted { begun: Mutex::new(begun), release: Mutex::new(released) };
+    let next = Jobs::start(state, Arc::new(runner)).unwrap();
+    assert_eq!(next.get(id).unwrap().state, JobState::Cancelled);
+    next.shutdown();
+    fixture.release.send(()).unwrap();
 }
 
 #[test]

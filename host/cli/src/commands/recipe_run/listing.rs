@@ -38,8 +38,8 @@ fn row(admin: &Admin, run: &Value) -> Vec<String> {
         cell(&run["id"]),
         cell(&run["recipe"]),
         address(run),
-        state(run),
-        place(run),
+        cell(&run["state"]),
+        place(run).unwrap_or_else(|| "-".to_owned()),
         short(&run["recipe_sha256"]),
         texts(run).iter().map(|text| short(&text["sha256"])).collect::<Vec<_>>().join(" "),
         short(&result["unpruned_sha256"]),
@@ -58,8 +58,8 @@ pub(super) fn details(admin: &Admin, run: &Value) -> String {
         ("recipe", format!("{} (SHA-256 {})", cell(&run["recipe"]), cell(&run["recipe_sha256"]))),
         ("model", format!("{} ({})", address(run), cell(&run["path"]))),
         ("state", state(run)),
-        ("at", place(run)),
     ];
+    lines.extend(place(run).map(|place| ("at", place)));
     for text in texts(run) {
         lines.push(("text", format!("{} (SHA-256 {})", cell(&text["path"]), cell(&text["sha256"]))));
     }
@@ -120,16 +120,16 @@ fn state(run: &Value) -> String {
 }
 
 /// The stage and what it is doing, while the run is under way.
-pub(super) fn place(run: &Value) -> String {
+pub(super) fn place(run: &Value) -> Option<String> {
     let stage = &run["stage"];
     if !stage.is_object() || !matches!(run["state"].as_str(), Some("queued" | "running")) {
-        return "-".to_owned();
+        return None;
     }
     let mut text = format!("{}/{} {}", stage["number"], stage["stages"], cell(&stage["name"]));
     if let (Some(cut), Some(cuts)) = (stage["cut"].as_u64(), stage["cuts"].as_u64()) {
         text += &format!(", cut {cut}/{cuts}");
     }
-    text + &format!(": {}", cell(&stage["activity"]))
+    Some(text + &format!(": {}", cell(&stage["activity"])))
 }
 
 /// Loss and speed of training; empty while something else is done.
@@ -184,15 +184,15 @@ mod tests {
             "state": "running", "done": 3, "total": 8,
             "stage": {"number": 1, "stages": 3, "name": "channels", "cut": 2, "cuts": 4, "activity": "calibrate"},
         });
-        assert_eq!(place(&run), "1/3 channels, cut 2/4: calibrate");
+        assert_eq!(place(&run).as_deref(), Some("1/3 channels, cut 2/4: calibrate"));
         assert_eq!(training(&run), "");
         run["stage"] = json!({"number": 2, "stages": 3, "name": "lora", "activity": "train", "loss": 2.5, "tokens_per_second": 99.6});
         assert_eq!(
-            (place(&run), training(&run)),
+            (place(&run).unwrap(), training(&run)),
             ("2/3 lora: train".to_owned(), "loss 2.5000, 100 tokens/s".to_owned())
         );
         run["state"] = json!("succeeded");
-        assert_eq!(place(&run), "-");
+        assert_eq!(place(&run), None);
         let result = json!({
             "before": {"measurements": [{"name": "perplexity.stride", "value": 12.0}]},
             "after": {"measurements": [{"name": "perplexity.stride", "value": 13.5}, {"name": "agreement.kl", "value": 0.25}]},

@@ -65,10 +65,7 @@ impl Display {
     /// Shows where the run is, if that is something new or enough time has passed.
     fn show(&mut self, run: &Value) -> Result<()> {
         self.seen = true;
-        if !run["stage"].is_object() {
-            return Ok(());
-        }
-        let (label, figures) = (place(run), training(run));
+        let (Some(label), figures) = (place(run), training(run)) else { return Ok(()) };
         let (done, total) =
             (run["done"].as_u64().unwrap_or(0), run["total"].as_u64().filter(|total| *total > 0));
         if stderr().is_terminal() {
