@@ -16,18 +16,24 @@ pub fn find_component(name_or_path: &str) -> Result<PathBuf, ComponentError> {
     if name_or_path.ends_with(".wasm") {
         return Ok(PathBuf::from(name_or_path));
     }
-    if !is_name(name_or_path) {
-        return Err(ComponentError::InvalidName {
-            kind: "component",
-            found: name_or_path.to_owned(),
-            expected: "a path ending in .wasm, or a name of lower-case letters, digits and hyphens",
-        });
+    in_folders(name_or_path, "a path ending in .wasm, or a name of lower-case letters, digits and hyphens")
+}
+
+/// The same by name alone: who asks a host over the network must not choose a file of its machine, which nobody deployed or
+/// signed.
+pub(crate) fn find_built_in(name: &str) -> Result<PathBuf, ComponentError> {
+    in_folders(name, "a name of lower-case letters, digits and hyphens")
+}
+
+fn in_folders(name: &str, expected: &'static str) -> Result<PathBuf, ComponentError> {
+    if !is_name(name) {
+        return Err(ComponentError::InvalidName { kind: "component", found: name.to_owned(), expected });
     }
     let folders = folders();
-    let file = format!("{name_or_path}.wasm");
+    let file = format!("{name}.wasm");
     folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file()).ok_or_else(|| {
         let searched: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        ComponentError::FileNotFound { name: name_or_path.to_owned(), searched: searched.join(", ") }
+        ComponentError::FileNotFound { name: name.to_owned(), searched: searched.join(", ") }
     })
 }
 

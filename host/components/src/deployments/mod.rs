@@ -29,9 +29,10 @@ pub use self::slot::Slot;
 pub use self::upload::Upload;
 use crate::artefacts::Artefacts;
 use crate::calls::{CallObserver, CallReport};
+use crate::lookup::find_built_in;
 use crate::{
     Component, ComponentError, ComponentMetrics, EvaluationMetric, Host, HttpEndpoint, Limits, LoadTime,
-    Provision, RequestRouter, ScoringPolicy, World, find_component, read_component,
+    Provision, RequestRouter, ScoringPolicy, World, read_component,
 };
 
 /// The deployed components of one state directory. Clones share them.
@@ -484,7 +485,7 @@ impl Deployments {
     }
 
     fn load_built_in(&self, name: &str, world: World) -> Result<Component, ComponentError> {
-        let path = find_component(name)?;
+        let path = find_built_in(name)?;
         self.load(&path.display().to_string(), &read_component(&path)?, Some(world))
     }
 

@@ -125,6 +125,11 @@ fn a_job_that_cannot_work_is_refused_before_it_waits() {
         );
         assert_eq!(error["code"], code, "{field}: {}", answer.text);
     }
+    // A file of the host's machine that nobody deployed or signed is not taken, be it a component or not.
+    let file = std::env::var("ESPALIER_COMPONENTS_DIR").map(|folder| format!("{folder}/random.wasm"));
+    let mut unsigned = prune(&host, "never");
+    unsigned["policy"] = json!(file.unwrap_or_else(|_| "/tmp/random.wasm".to_owned()));
+    host.post(JOBS, &unsigned).is_refused(400, Some("policy"), "invalid_value");
     let mut missing = prune(&host, "never");
     missing.as_object_mut().unwrap().remove("keep");
     host.post(JOBS, &missing).is_refused(400, Some("keep"), "invalid_value");
