@@ -80,3 +80,16 @@ export async function* events(path, { value, signal } = {}) {
     }
   }
 }
+
+/** Gives `seen` the events of all jobs until the signal aborts. After a break `refresh` fetches what was missed. */
+export async function followJobs(signal, refresh, seen) {
+  while (!signal.aborted) {
+    try {
+      for await (const { data } of events("/admin/v1/jobs/events", { signal })) await seen(JSON.parse(data));
+    } catch (error) {
+      if (signal.aborted) return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    if (!signal.aborted) await refresh().catch(() => {});
+  }
+}

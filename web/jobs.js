@@ -1,6 +1,6 @@
 // The jobs view: starting a pruning, and the progress of every job as it happens.
 
-import { events, get, post, remove } from "./api.js";
+import { followJobs, get, post, remove } from "./api.js";
 import { chip, count, element, empty, meter, percent, time } from "./view.js";
 
 const at = (id) => document.getElementById(id);
@@ -62,22 +62,13 @@ async function refresh() {
 /** Follows the events of all jobs while the view is open. */
 async function watch() {
   if (watching) return;
-  const signal = (watching = new AbortController()).signal;
-  while (!signal.aborted) {
-    try {
-      for await (const { data } of events("/admin/v1/jobs/events", { signal })) {
-        const event = JSON.parse(data);
-        const job = jobs.get(event.id);
-        const same = job && job.state === event.state;
-        if (same) Object.assign(job, event);
-        if (same) redraw(job);
-        else await refresh();
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
-  }
+  watching = new AbortController();
+  await followJobs(watching.signal, refresh, async (event) => {
+    const job = jobs.get(event.id);
+    if (job?.state !== event.state) return refresh();
+    Object.assign(job, event);
+    redraw(job);
+  });
 }
 
 function draw() {

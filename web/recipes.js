@@ -1,6 +1,6 @@
 // The recipes view: starting a run, what runs now, and the table of all runs with what went in and what came out.
 
-import { download, events, get, post, remove } from "./api.js";
+import { download, followJobs, get, post, remove } from "./api.js";
 import { chip, count, element, empty, meter, table, time } from "./view.js";
 
 const at = (id) => document.getElementById(id);
@@ -70,26 +70,16 @@ async function refresh() {
 /** Follows the events of all jobs while the view is open. */
 async function watch() {
   if (watching) return;
-  const signal = (watching = new AbortController()).signal;
-  while (!signal.aborted) {
-    try {
-      for await (const { data } of events("/admin/v1/jobs/events", { signal })) {
-        const event = JSON.parse(data);
-        const run = runs.get(event.id);
-        if (!run) continue;
-        // What a stage leaves is in the table alone.
-        const same = run.state === event.state && run.stage?.number === event.stage?.number;
-        if (same) {
-          Object.assign(run, event);
-          document.getElementById(`run-${run.id}`)?.replaceWith(card(run));
-        } else await refresh();
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
-    if (!signal.aborted) await refresh().catch(() => {});
-  }
+  watching = new AbortController();
+  await followJobs(watching.signal, refresh, async (event) => {
+    const run = runs.get(event.id);
+    if (!run) return;
+    // What a stage leaves is in the table alone.
+    const same = run.state === event.state && run.stage?.number === event.stage?.number;
+    if (!same) return refresh();
+    Object.assign(run, event);
+    document.getElementById(`run-${run.id}`)?.replaceWith(card(run));
+  });
 }
 
 const isOpen = (run) => run.state === "queued" || run.state === "running";

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ComponentError, Identity, World};
+use crate::ComponentError;
 
 /// Settings of one configuration.
 const SETTINGS: usize = 64;
@@ -48,21 +48,6 @@ impl Configuration {
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Refuses settings for a component of a world that takes none.
-    pub(crate) fn refuse_unless_empty(
-        &self,
-        identity: &Identity,
-        world: World,
-    ) -> Result<(), ComponentError> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        Err(ComponentError::Unsupported {
-            component: identity.to_string(),
-            problem: format!("has the world {world}, which takes no configuration"),
-        })
     }
 }
 

@@ -10,7 +10,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use serde::{Deserialize, Serialize};
 
-use crate::{ComponentError, Identity, World};
+use crate::ComponentError;
 
 /// Hosts of one deployment.
 const HOSTS: usize = 64;
@@ -101,21 +101,6 @@ impl GrantedHosts {
         let default = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
         let (host, port) = (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(default));
         self.0.iter().any(|granted| granted.covers(&host, port))
-    }
-
-    /// Refuses grants for a component of a world that reaches nothing.
-    pub(crate) fn refuse_unless_empty(
-        &self,
-        identity: &Identity,
-        world: World,
-    ) -> Result<(), ComponentError> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        Err(ComponentError::Unsupported {
-            component: identity.to_string(),
-            problem: format!("has the world {world}, which takes no granted hosts"),
-        })
     }
 }
 

@@ -14,13 +14,17 @@ pub struct Provision {
 impl Provision {
     /// Refuses what a component of this world has no use for.
     pub(crate) fn check(&self, identity: &Identity, world: World) -> Result<(), ComponentError> {
-        if world != World::RequestRouter {
-            self.configuration.refuse_unless_empty(identity, world)?;
-        }
-        if world != World::HttpEndpoint {
-            self.granted_hosts.refuse_unless_empty(identity, world)?;
-        }
-        Ok(())
+        let refused = if world != World::RequestRouter && !self.configuration.is_empty() {
+            "configuration"
+        } else if world != World::HttpEndpoint && !self.granted_hosts.is_empty() {
+            "granted hosts"
+        } else {
+            return Ok(());
+        };
+        Err(ComponentError::Unsupported {
+            component: identity.to_string(),
+            problem: format!("has the world {world}, which takes no {refused}"),
+        })
     }
 }
 

@@ -1,13 +1,13 @@
 //! How much of each layer stays: the same share of all, by scores across layers, or by what each layer costs in quality.
 //!
 //! From the whole model the cheapest next step is taken, a step being so many units of one kind in one layer as the
-//! constraints let go together, until the model is small enough. What a step costs, per parameter that it frees:
+//! constraints let go together, until the model is small enough. What the next step costs:
 //!
-//! - uniform: the share of the layer that has gone with it, so that all layers shrink alike;
+//! - uniform: the share of the layer's units that has gone by then, so that all layers shrink alike;
 //! - global: the mean of its units' scores, standardised within their layer (as FLAP does, arXiv 2312.11983, section 3.3),
 //!   so that layers with many unimportant units lose more;
-//! - sensitivity: the rise of the loss that was measured when the layer's lowest units were taken out, made convex, so that
-//!   the greedy choice is the best one for losses that add up.
+//! - sensitivity: the rise of the loss for each parameter that it frees, measured with the layer's lowest units taken out and made
+//!   convex, so that the greedy choice is the best one for losses that add up.
 
 use espalier_components::{AblatedUnit, Unit};
 use espalier_evaluation::unit_parameters;

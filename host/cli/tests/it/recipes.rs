@@ -149,6 +149,36 @@ fn a_gate_stops_the_run_and_the_last_good_model_stays() {
 }
 
 #[test]
+fn the_last_stage_is_stored_in_another_format_beside_the_unpruned_model() {
+    let stored = "[[stages]]\nname = \"stored\"\nquantize = \"q8_0\"\n";
+    let recipe = recipe("stored", |text| {
+        let (head, _) = text.split_once("[[stages]]\nname = \"lora\"").unwrap();
+        format!("{head}{stored}")
+    });
+    let out = scratch("stored-out");
+    let done = run(&recipe, &out, false);
+    assert_eq!(done.status, 0, "{done:?}");
+    let model = out.join("model");
+    assert_eq!(std::fs::read_link(&model).unwrap(), Path::new("stages/2-stored/model-q8_0.gguf"));
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("| unpruned, q8\\_0 |") || report.contains("| unpruned, q8_0 |"), "{report}");
+    assert!(espalier(["inspect", "--model", &text(&model)]).stdout.contains("GGUF"));
+    // What a killed process left of a file goes, and what it finished stays.
+    let expected = std::fs::read(&model).unwrap();
+    let state = out.join("state.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    record["stages"].as_array_mut().unwrap().pop();
+    record["status"] = "running".into();
+    std::fs::write(&state, record.to_string()).unwrap();
+    let partial = out.join("stages/2-stored/.model-q8_0.gguf.partial-1");
+    std::fs::rename(out.join("stages/2-stored/model-q8_0.gguf"), &partial).unwrap();
+    let done = run(&recipe, &out, true);
+    assert_eq!(done.status, 0, "{done:?}");
+    assert!(!partial.exists());
+    assert!(std::fs::read(&model).unwrap() == expected, "other bytes");
+}
+
+#[test]
 fn mistakes_are_named_and_what_is_finished_stays() {
     let out = scratch("wrong-out");
     let typo = recipe("typo", |text| text.replace("cuts = 2", "cust = 2"));

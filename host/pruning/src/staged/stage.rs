@@ -243,8 +243,11 @@ fn quantize(
 fn remove_partial(directory: &Path) -> Result<(), PruningError> {
     for entry in std::fs::read_dir(directory).map_err(PruningError::file("read", directory))? {
         let entry = entry.map_err(PruningError::file("read", directory))?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") && entry.path().is_dir() {
-            std::fs::remove_dir_all(entry.path()).map_err(PruningError::file("remove", &entry.path()))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let path = entry.path();
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(PruningError::file("remove", &path))?;
         }
     }
     Ok(())
