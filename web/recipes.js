@@ -73,7 +73,8 @@ async function watch() {
   watching = new AbortController();
   await followJobs(watching.signal, refresh, async (event) => {
     const run = runs.get(event.id);
-    if (!run) return;
+    // Runs that somebody else has started show when they are under way; other jobs have no stage.
+    if (!run) return event.stage ? refresh() : undefined;
     // What a stage leaves is in the table alone.
     const same = run.state === event.state && run.stage?.number === event.stage?.number;
     if (!same) return refresh();
