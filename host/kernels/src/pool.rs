@@ -208,8 +208,13 @@ impl Shared {
             let changed = || self.epoch.0.load(Ordering::SeqCst) != seen;
             if !spin_until(changed) {
                 let Some(parked) = self.parked.get(index) else { return };
-                parked.store(true, Ordering::SeqCst);
-                while !changed() {
+                // Said anew before each sleep: a caller that was slow to wake this worker for a job that is over clears
+                // the flag and wakes it for nothing, and nobody would wake it from a sleep that it had not announced.
+                loop {
+                    parked.store(true, Ordering::SeqCst);
+                    if changed() {
+                        break;
+                    }
                     thread::park();
                 }
                 parked.store(false, Ordering::SeqCst);
@@ -290,6 +295,33 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         }
+    }
+
+    #[test]
+    fn a_worker_that_is_woken_late_for_a_job_that_is_over_takes_part_in_the_next() {
+        let pool = Pool::new(2).unwrap();
+        let (worker, parked) = (&pool.workers[0].0, &pool.shared.parked[0]);
+        let is_parked = || parked.load(Ordering::SeqCst);
+        let wait_until_parked = || {
+            while !is_parked() {
+                thread::yield_now()
+            }
+        };
+        wait_until_parked();
+        // What a caller does that lost its core between announcing a job and waking the workers for it.
+        assert!(parked.swap(false, Ordering::SeqCst));
+        worker.unpark();
+        thread::sleep(Duration::from_millis(20));
+        let arrived = AtomicUsize::new(0);
+        pool.run(2, &|_| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            let begun = Instant::now();
+            // Neither piece ends before both have begun, on two threads.
+            while arrived.load(Ordering::SeqCst) < 2 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "the worker sleeps on");
+                thread::yield_now();
+            }
+        });
     }
 
     #[test]
