@@ -27,8 +27,8 @@ mod tensor;
 pub use bytes::Bytes;
 pub use cache_format::CacheFormat;
 pub use cpu::{
-    Activations, AttentionShape, Covariance, Cpu, InstructionSet, Precision, Product, Roof, RowStatistics,
-    SequenceSpan,
+    Activations, AttentionShape, Covariance, Cpu, Dense, InstructionSet, Precision, Product, Roof,
+    RowStatistics, SequenceSpan, Sum,
 };
 pub use cuda::{
     Cuda, CudaActivation, CudaAttention, CudaBuffer, CudaExperts, CudaGraph, CudaInput, CudaKeyValueStore,

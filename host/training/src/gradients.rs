@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::cancellation::Cancellation;
 use crate::error::TrainingError;
 use crate::gradient_probes::LayerGradients;
+use crate::gradient_sum::GradientSum;
 use crate::network::{Layer, Network, Taps};
 use crate::objective::Objective;
 use crate::operation::heads::Rotation;
@@ -60,9 +61,7 @@ impl Gradients {
 
     /// Multiplies all gradients.
     pub fn scale(&mut self, factor: f32) {
-        for values in &mut self.values {
-            values.iter_mut().for_each(|value| *value *= factor);
-        }
+        self.values.iter_mut().for_each(|values| crate::sum::scale(values, factor));
     }
 
     /// Scales all gradients so that their norm is at most `largest`; returns what it was.
@@ -74,13 +73,45 @@ impl Gradients {
         norm
     }
 
-    fn add(&mut self, place: usize, gradient: &Tensor) -> Result<(), TrainingError> {
-        let Some(sums) = self.values.get_mut(place) else { return Ok(()) };
+    /// Back to no gradient, in the same memory.
+    pub fn clear(&mut self) {
+        self.values.iter_mut().for_each(|values| crate::sum::clear(values));
+    }
+}
+
+/// Gradients that are lent to a network's tensors for the time of a pass.
+struct Lent<'a> {
+    gradients: &'a mut Gradients,
+    sums: Vec<GradientSum>,
+}
+
+impl<'a> Lent<'a> {
+    fn new(network: &Network, gradients: &'a mut Gradients) -> Self {
+        let sums = network.trainable().iter().map(|parameter| parameter.gradient.clone()).collect();
+        let mut lent = Self { gradients, sums };
+        lent.exchange();
+        lent
+    }
+
+    fn exchange(&mut self) {
+        for (values, sum) in self.gradients.values.iter_mut().zip(&self.sums) {
+            sum.exchange(values);
+        }
+    }
+
+    fn add(&self, place: usize, gradient: &Tensor) -> Result<(), TrainingError> {
+        let Some(sum) = self.sums.get(place) else { return Ok(()) };
         values::read(&gradient.contiguous()?, |gradient| {
-            crate::sum::add(sums, gradient);
+            crate::sum::add(&mut sum.lock(), gradient);
             Ok(())
         })?;
         Ok(())
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.exchange();
     }
 }
 
@@ -104,7 +135,7 @@ pub(crate) struct Pass<'a> {
     options: PassOptions,
     rotation: Arc<Rotation>,
     places: HashMap<TensorId, usize>,
-    gradients: &'a mut Gradients,
+    gradients: Lent<'a>,
     /// Whether gradients of activations are wanted, and those found so far, last layer first.
     activations: Option<Vec<LayerGradients>>,
     /// Asked before every layer, forwards and backwards; nobody can stop the pass where there is none.
@@ -172,7 +203,7 @@ impl<'a> Pass<'a> {
             options,
             rotation,
             places,
-            gradients,
+            gradients: Lent::new(network, gradients),
             activations: None,
             cancellation: None,
         })
@@ -291,19 +322,19 @@ impl<'a> Pass<'a> {
         let input = Var::from_tensor(hidden)?;
         let normed = rms_norm(input.as_tensor(), &self.network.final_norm, spec.rms_norm_eps)?;
         let head = self.network.head.detach();
-        let place = self.places.get(&self.network.head.id()).copied();
+        let sum = self.sum(&self.network.head);
         let (rows, at_once) = (self.batch.tokens().len(), (LOGITS_AT_ONCE / spec.vocab_size).max(1));
         let mut loss = 0.0;
         let mut gradients = Vec::new();
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
             let part = normed.detach().narrow(0, start, count)?;
-            let mut logits = values::to_vec(&part.matmul(&head.t()?)?)?;
+            let mut logits = self.network.products.transposed(&part, &head)?;
             loss += objective.logits_loss(self.batch, start, spec.vocab_size, &mut logits);
             let of_logits = values::tensor(logits, (count, spec.vocab_size))?;
-            gradients.push(of_logits.matmul(&head)?);
-            if let Some(place) = place {
-                self.gradients.add(place, &of_logits.t()?.matmul(&part)?)?;
+            gradients.push(self.network.products.plain(&of_logits, &head)?);
+            if let Some(mut sum) = sum.map(GradientSum::lock).filter(|sum| !sum.is_empty()) {
+                self.network.products.add_outer(&of_logits, &part, &mut sum)?;
             }
         }
         let gradient = Tensor::cat(&gradients, 0)?;
@@ -313,10 +344,14 @@ impl<'a> Pass<'a> {
         Ok((loss, of_input))
     }
 
+    /// Where the gradient of `tensor` goes, if it trains.
+    fn sum(&self, tensor: &Tensor) -> Option<&GradientSum> {
+        self.places.get(&tensor.id()).and_then(|place| self.gradients.sums.get(*place))
+    }
+
     /// Adds the gradient of the first layer's input to the rows of the embedding.
     fn embedding(&mut self, gradient: &Tensor) -> Result<(), TrainingError> {
-        let place = self.places.get(&self.network.embedding.id());
-        let Some(sums) = place.and_then(|place| self.gradients.values.get_mut(*place)) else { return Ok(()) };
+        let Some(mut sums) = self.sum(&self.network.embedding).map(GradientSum::lock) else { return Ok(()) };
         let width = self.network.spec().hidden_size;
         values::read(&gradient.contiguous()?, |gradient| {
             for (token, row) in self.batch.tokens().iter().zip(gradient.chunks_exact(width)) {

@@ -81,19 +81,19 @@ impl AdamW {
         let tensors = network.trainable().iter().zip(gradients.values()).zip(&mut self.moments);
         for ((parameter, gradients), moments) in tensors {
             let decay = if decays(&parameter.name) { settings.weight_decay } else { 0.0 };
-            let mut weights = parameter.values()?;
-            let pieces = weights.par_chunks_mut(PIECE).zip(gradients.par_chunks(PIECE));
-            let moments = moments.first.par_chunks_mut(PIECE).zip(moments.second.par_chunks_mut(PIECE));
-            pieces.zip(moments).for_each(|((weights, gradients), (means, squares))| {
-                let values = weights.iter_mut().zip(gradients).zip(means.iter_mut().zip(squares));
-                for ((weight, gradient), (mean, square)) in values {
-                    *mean = settings.beta1 * *mean + (1.0 - settings.beta1) * gradient;
-                    *square = settings.beta2 * *square + (1.0 - settings.beta2) * gradient * gradient;
-                    let change = *mean / first / (square.sqrt() / second + settings.epsilon);
-                    *weight -= learning_rate * (decay * *weight + change);
-                }
-            });
-            parameter.set(weights)?;
+            parameter.change(|weights| {
+                let pieces = weights.par_chunks_mut(PIECE).zip(gradients.par_chunks(PIECE));
+                let moments = moments.first.par_chunks_mut(PIECE).zip(moments.second.par_chunks_mut(PIECE));
+                pieces.zip(moments).for_each(|((weights, gradients), (means, squares))| {
+                    let values = weights.iter_mut().zip(gradients).zip(means.iter_mut().zip(squares));
+                    for ((weight, gradient), (mean, square)) in values {
+                        *mean = settings.beta1 * *mean + (1.0 - settings.beta1) * gradient;
+                        *square = settings.beta2 * *square + (1.0 - settings.beta2) * gradient * gradient;
+                        let change = *mean / first / (square.sqrt() / second + settings.epsilon);
+                        *weight -= learning_rate * (decay * *weight + change);
+                    }
+                });
+            })?;
         }
         Ok(())
     }

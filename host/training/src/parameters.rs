@@ -6,6 +6,8 @@ use candle_core::{Tensor, Var};
 use espalier_model::{Checkpoint, ModelError, ModelSpec};
 
 use crate::error::TrainingError;
+use crate::gradient_sum::GradientSum;
+use crate::operation::linear::Weight;
 use crate::operation::values;
 
 /// Which weights train.
@@ -24,9 +26,19 @@ pub struct Parameter {
     pub name: String,
     /// Its values; everything that shares them sees a change.
     pub(crate) variable: Var,
+    /// Where its gradient goes while a backward pass is under way.
+    pub(crate) gradient: GradientSum,
 }
 
 impl Parameter {
+    pub(crate) fn new(name: String, variable: Var) -> Self {
+        Self { name, variable, gradient: GradientSum::default() }
+    }
+
+    pub(crate) fn weight(&self) -> Weight {
+        Weight { values: self.variable.as_tensor().clone(), gradient: Some(self.gradient.clone()) }
+    }
+
     /// The values, row by row.
     ///
     /// # Errors
@@ -39,6 +51,11 @@ impl Parameter {
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         self.variable.dims()
+    }
+
+    /// Changes the values where they lie, row by row.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut [f32])) -> Result<(), TrainingError> {
+        Ok(values::change(self.variable.as_tensor(), change)?)
     }
 
     /// Replaces all values.
@@ -87,7 +104,7 @@ impl Parameters {
                 Trainable::All => {
                     let variable = Var::from_tensor(&values)?;
                     let shared = variable.as_tensor().clone();
-                    parameters.trainable.push(Parameter { name: tensor.name.clone(), variable });
+                    parameters.trainable.push(Parameter::new(tensor.name.clone(), variable));
                     shared
                 }
             };
@@ -108,6 +125,15 @@ impl Parameters {
     /// There is none of this name.
     pub fn values(&self, name: &str) -> Result<Vec<f32>, TrainingError> {
         Ok(values::to_vec(self.tensor(name)?)?)
+    }
+
+    /// A matrix with the sum that its gradient goes to, if it trains.
+    pub(crate) fn weight(&self, name: &str) -> Result<Weight, TrainingError> {
+        let trains = self.trainable.iter().find(|parameter| parameter.name == name);
+        match trains {
+            Some(parameter) => Ok(parameter.weight()),
+            None => Ok(Weight { values: self.tensor(name)?.clone(), gradient: None }),
+        }
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Result<&Tensor, TrainingError> {

@@ -1,21 +1,22 @@
 //! A training run from its configuration to a model on disk.
 //!
-//! `--out` gets `model` (an ordinary Hugging Face directory), `adapter` (PEFT's format, for LoRA) and, while the run is under
+//! `--out` gets `model` (an ordinary Hugging Face directory), `adapter` (PEFT's format, for LoRA), `training.json` and, while the run is under
 //! way, its checkpoint. A run that is started again on the directory goes on from the checkpoint, and ends with the bytes that
 //! an uninterrupted one ends with.
 
 use std::path::Path;
 use std::time::Instant;
 
-use espalier_kernels::Cpu;
+use espalier_kernels::{Cpu, Precision};
 use espalier_model::{Checkpoint, Model, ModelSpec, Tokenizer, TokenizerFiles};
 use sha2::{Digest, Sha256};
 
 use crate::adapter_file::write_peft;
 use crate::batch::Batch;
 use crate::cancellation::Cancellation;
-use crate::configuration::{Configuration, Method};
+use crate::configuration::{Configuration, Method, TrainingPrecision};
 use crate::error::TrainingError;
+use crate::finished::FinishedTraining;
 use crate::gradients::{Gradients, PassOptions};
 use crate::network::{Adapter, Network};
 use crate::objective::{Distillation, Objective};
@@ -87,6 +88,9 @@ pub fn train(
     std::fs::create_dir_all(out).map_err(TrainingError::file("create", out))?;
     let mut run = Run::begin(configuration, &subject, out, cancellation)?;
     let summary = run.steps(progress)?;
+    let TrainingSummary { last_loss, trained_parameters, .. } = summary;
+    let last_loss = last_loss.unwrap_or_default();
+    FinishedTraining { steps: run.step, last_loss, trained_parameters }.write(out)?;
     subject.write(configuration, out)?;
     tensor_file::remove(&out.join(run_state::FILE))?;
     Ok(summary)
@@ -129,10 +133,15 @@ impl Subject {
             };
         let adapter = configuration.adapter.clone();
         let adapter = adapter.map(|shape| Adapter::new(&spec, shape, configuration.seed)).transpose()?;
-        let network = Network::new(&spec, &parameters, adapter.as_ref())?;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpu = Cpu::new(threads)?;
+        let mut network = Network::new(&spec, &parameters, adapter.as_ref())?;
+        if configuration.precision == TrainingPrecision::Bf16 {
+            network = network.with_rounded_products(&cpu);
+        }
         let windows = windows(configuration, &tokenizer, &spec)?;
         let teacher = match &configuration.distillation {
-            Some((path, settings)) => Some((teacher(path, &spec)?, *settings)),
+            Some((path, settings)) => Some((teacher(path, &spec, cpu)?, *settings)),
             None => None,
         };
         Ok(Self { spec, tokenizer_files, source, parameters, adapter, network, windows, teacher })
@@ -193,15 +202,14 @@ fn windows(
     Ok(windows)
 }
 
-fn teacher(path: &Path, student: &ModelSpec) -> Result<Model, TrainingError> {
+fn teacher(path: &Path, student: &ModelSpec, cpu: Cpu) -> Result<Model, TrainingError> {
     let checkpoint = Checkpoint::open(path)?;
     let found = checkpoint.spec().vocab_size;
     if found != student.vocab_size {
         let expected = format!("{}, the student's", student.vocab_size);
         return Err(TrainingError::argument("vocabulary size of the teacher", found, expected));
     }
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Model::load(&checkpoint, Cpu::new(threads)?)?)
+    Ok(Model::load(&checkpoint, cpu)?)
 }
 
 /// The steps.
@@ -211,6 +219,8 @@ struct Run<'a> {
     out: &'a Path,
     cancellation: &'a Cancellation,
     optimizer: AdamW,
+    /// The last step's, whose memory the next one uses.
+    gradients: Option<Gradients>,
     identity: String,
     /// Steps done.
     step: u64,
@@ -229,7 +239,18 @@ impl<'a> Run<'a> {
         let resumed = run_state::load(out, &subject.network, configuration.optimizer, &identity)?;
         let (optimizer, step) =
             resumed.unwrap_or_else(|| (AdamW::new(&subject.network, configuration.optimizer), 0));
-        Ok(Self { configuration, subject, out, cancellation, optimizer, identity, step, kept: step })
+        let gradients = None;
+        Ok(Self {
+            configuration,
+            subject,
+            out,
+            cancellation,
+            optimizer,
+            gradients,
+            identity,
+            step,
+            kept: step,
+        })
     }
 
     fn steps(&mut self, progress: &mut ProgressSink<'_>) -> Result<TrainingSummary, TrainingError> {
@@ -296,7 +317,8 @@ impl<'a> Run<'a> {
     fn step(&mut self) -> Result<(f64, f64, f32), TrainingError> {
         let Configuration { accumulation, clip_norm, schedule, .. } = self.configuration;
         let network = &self.subject.network;
-        let mut gradients = Gradients::zeros(network);
+        let mut gradients = self.gradients.take().unwrap_or_else(|| Gradients::zeros(network));
+        gradients.clear();
         let unrounded = self.round()?;
         let loss = self.accumulate(&mut gradients);
         // Also where the step was given up: what it began with is what a checkpoint keeps.
@@ -312,6 +334,7 @@ impl<'a> Run<'a> {
         self.check("the gradients' norm", norm)?;
         let rate = schedule.rate(self.step + 1);
         self.optimizer.step(network, &gradients, rate)?;
+        self.gradients = Some(gradients);
         self.step += 1;
         Ok((loss, norm, rate))
     }
@@ -321,6 +344,10 @@ impl<'a> Run<'a> {
         let Configuration { batch_windows, accumulation, .. } = self.configuration;
         let (network, cancellation) = (&self.subject.network, self.cancellation);
         let options = PassOptions { activation_checkpointing: self.configuration.activation_checkpointing };
+        let precision = match self.configuration.precision {
+            TrainingPrecision::F32 => Precision::Exact,
+            TrainingPrecision::Bf16 => Precision::Fast,
+        };
         let mut add = |batch: &Batch, objective: &Objective<'_>| {
             network.accumulate_gradients_unless(cancellation, batch, objective, options, gradients)
         };
@@ -332,7 +359,7 @@ impl<'a> Run<'a> {
                 None => add(&batch, &Objective::CrossEntropy)?,
                 Some((teacher, settings)) => {
                     let hidden = settings.hidden_weight != 0.0;
-                    let said = TeacherOutput::of_unless(cancellation, teacher, &batch, hidden)?;
+                    let said = TeacherOutput::of_unless(cancellation, teacher, precision, &batch, hidden)?;
                     add(&batch, &Objective::Distillation { settings: *settings, teacher: &said })?
                 }
             };

@@ -14,6 +14,16 @@ pub(crate) fn add(sums: &mut [f32], values: &[f32]) {
     });
 }
 
+/// `values *= factor`.
+pub(crate) fn scale(values: &mut [f32], factor: f32) {
+    values.par_chunks_mut(PIECE).for_each(|values| values.iter_mut().for_each(|value| *value *= factor));
+}
+
+/// Sets all to zero.
+pub(crate) fn clear(values: &mut [f32]) {
+    values.par_chunks_mut(PIECE).for_each(|values| values.fill(0.0));
+}
+
 /// `Σ value²`, in f64 and piece by piece.
 pub(crate) fn squares(values: &[f32]) -> f64 {
     let of_piece =

@@ -1,6 +1,6 @@
 //! A teacher: a model whose logits and hidden states a student learns from.
 //!
-//! It runs on the serving path's exact kernels, in whatever format its file has.
+//! It runs on the serving path's kernels, in whatever format its file has; on the exact ones unless training rounds too.
 
 use espalier_kernels::Precision;
 use espalier_model::{Model, Probe, ProbeSink};
@@ -24,13 +24,14 @@ impl TeacherOutput {
     /// # Errors
     /// A batch that contradicts the teacher.
     pub fn of(teacher: &Model, batch: &Batch, wants_hidden: bool) -> Result<Self, TrainingError> {
-        Self::of_unless(&Cancellation::default(), teacher, batch, wants_hidden)
+        Self::of_unless(&Cancellation::default(), teacher, Precision::Exact, batch, wants_hidden)
     }
 
-    /// The same, unless it is cancelled between two of the batch's windows.
+    /// The same in some precision, unless it is cancelled between two of the batch's windows.
     pub(crate) fn of_unless(
         cancellation: &Cancellation,
         teacher: &Model,
+        precision: Precision,
         batch: &Batch,
         wants_hidden: bool,
     ) -> Result<Self, TrainingError> {
@@ -42,7 +43,7 @@ impl TeacherOutput {
             // The number of the step is the caller's to add.
             cancellation.check(0)?;
             let mut take = |_: usize, rows: &[f32]| logits.extend_from_slice(rows);
-            teacher.score(sequence, Precision::Exact, Some(&mut sink), Some(&mut take))?;
+            teacher.score(sequence, precision, Some(&mut sink), Some(&mut take))?;
         }
         Ok(output)
     }

@@ -4,6 +4,7 @@ mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod bf16_product;
 mod buffer;
 mod covariance;
 mod decode;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 pub use activations::{Activations, Precision};
 pub use attention::{AttentionShape, SequenceSpan};
+pub use bf16_product::{Dense, Sum};
 pub use covariance::Covariance;
 pub(crate) use decode::decode_blocks;
 pub use instruction_set::InstructionSet;

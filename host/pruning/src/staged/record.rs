@@ -71,7 +71,7 @@ pub struct StageRecord {
     pub model_sha256: String,
     /// What each cut removed, and why.
     pub cuts: Vec<CutRecord>,
-    /// Loss of the last step of training, if this process made it.
+    /// Loss of the last step of training, if the stage trains.
     pub training_loss: Option<f64>,
     /// The unpruned model's row and the stage's.
     pub evaluation: Report,

@@ -9,7 +9,7 @@ use espalier_evaluation::{
 };
 use espalier_kernels::{Device, WeightFormat};
 use espalier_model::{Checkpoint, CheckpointFormat, Conversion, convert};
-use espalier_training::{Cancellation, TrainingError, TrainingProgress, train};
+use espalier_training::{Cancellation, FinishedTraining, TrainingError, TrainingProgress, train};
 
 use super::event::Activity;
 use super::record::{CutRecord, GateResult, StageRecord, model_hash, replace};
@@ -61,8 +61,9 @@ impl Work<'_> {
             let out = self.directory.join("training");
             model = out.join("model");
             if !model.exists() {
-                training_loss = self.train(&configuration?, &out, report)?;
+                self.train(&configuration?, &out, report)?;
             }
+            training_loss = Some(FinishedTraining::read(&out)?.last_loss);
         }
         let mut subjects = Vec::new();
         if let Some(format) = self.stage.quantize {
@@ -154,7 +155,7 @@ impl Work<'_> {
         configuration: &espalier_training::Configuration,
         out: &Path,
         report: &mut StageProgress<'_>,
-    ) -> Result<Option<f64>, PruningError> {
+    ) -> Result<(), PruningError> {
         if out.exists() {
             remove_partial(out)?;
         }
@@ -170,7 +171,7 @@ impl Work<'_> {
             })
         });
         match summary {
-            Ok(summary) => Ok(summary.last_loss),
+            Ok(_) => Ok(()),
             Err(TrainingError::Cancelled { .. }) => Err(PruningError::Cancelled),
             Err(error) => Err(error.into()),
         }

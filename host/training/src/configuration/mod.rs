@@ -33,6 +33,19 @@ pub enum Method {
     Scratch,
 }
 
+/// The arithmetic of the products of training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TrainingPrecision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Dense projections and the output head with factors rounded to bf16, where the processor multiplies pairs of bf16, and
+    /// the teacher's pass with activations rounded to 8 bits, where its format allows it.
+    Bf16,
+}
+
 /// A new model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewModel {
@@ -73,6 +86,8 @@ pub struct Configuration {
     pub optimizer: AdamWSettings,
     /// Largest norm of a step's gradients.
     pub clip_norm: f32,
+    /// The arithmetic of the products.
+    pub precision: TrainingPrecision,
     /// Whether activations are computed again instead of kept.
     pub activation_checkpointing: bool,
     /// Steps between checkpoints of the run.
@@ -167,6 +182,7 @@ impl File {
             schedule,
             optimizer,
             clip_norm,
+            precision: self.precision,
             activation_checkpointing: self.activation_checkpointing,
             checkpoint_steps: self.checkpoint_steps,
             output,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use espalier_model::SynthShape;
 use serde::Deserialize;
 
-use super::Method;
+use super::{Method, TrainingPrecision};
 use crate::network::AdapterTarget;
 use crate::objective::Distillation;
 use crate::optimizer::AdamWSettings;
@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) batch_windows: usize,
     #[serde(default = "one")]
     pub(super) accumulation: usize,
+    #[serde(default)]
+    pub(super) precision: TrainingPrecision,
     #[serde(default)]
     pub(super) activation_checkpointing: bool,
     #[serde(default = "checkpoint_steps")]

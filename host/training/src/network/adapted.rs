@@ -184,8 +184,7 @@ impl Adapter {
 
     pub(crate) fn low_rank(&self, module: &str) -> Option<LowRank> {
         let Factors { down, up } = self.factors.get(module)?;
-        let tensor = |parameter: &Parameter| parameter.variable.as_tensor().clone();
-        Some(LowRank { down: tensor(down), up: tensor(up), scale: self.scale() })
+        Some(LowRank { down: down.weight(), up: up.weight(), scale: self.scale() })
     }
 
     /// Whether it changes the weight `name`.
@@ -202,7 +201,7 @@ impl Adapter {
         let Some(LowRank { down, up, scale }) = module.and_then(|module| self.low_rank(module)) else {
             return Ok(None);
         };
-        let change: Tensor = up.detach().matmul(&down.detach())?;
+        let change: Tensor = up.values.detach().matmul(&down.values.detach())?;
         let change = values::to_vec(&change)?;
         Ok(Some(weight.iter().zip(change).map(|(weight, change)| weight + scale * change).collect()))
     }
@@ -236,5 +235,5 @@ fn parameter(
     fill: impl FnOnce(usize) -> Vec<f32>,
 ) -> Result<Parameter, TrainingError> {
     let values = values::tensor(fill(shape.iter().product()), shape)?;
-    Ok(Parameter { name: name.to_owned(), variable: Var::from_tensor(&values)? })
+    Ok(Parameter::new(name.to_owned(), Var::from_tensor(&values)?))
 }

@@ -10,6 +10,7 @@ use super::projection::Projection;
 use crate::error::TrainingError;
 use crate::operation::attention_weights::{Mask, attention_weights};
 use crate::operation::heads::{self, HeadShape, Rotation};
+use crate::operation::products::Products;
 use crate::operation::rms_norm::rms_norm;
 use crate::operation::routing_weights::route;
 use crate::operation::{activation, experts};
@@ -22,6 +23,7 @@ pub(crate) struct Layer {
     head_dim: usize,
     eps: f32,
     activation: Activation,
+    products: Products,
     attention_norm: Tensor,
     query: Projection,
     key: Projection,
@@ -56,7 +58,7 @@ impl Layer {
         let tensor = |part: &str| parameters.tensor(&name(part)).cloned();
         let projection = |part: &str, bias: bool| {
             Ok::<_, TrainingError>(Projection {
-                weight: tensor(&format!("{part}.weight"))?,
+                weight: parameters.weight(&name(&format!("{part}.weight")))?,
                 bias: if bias { Some(tensor(&format!("{part}.bias"))?) } else { None },
                 low_rank: adapter.and_then(|adapter| adapter.low_rank(&name(part))),
             })
@@ -71,6 +73,7 @@ impl Layer {
             head_dim: spec.head_dim,
             eps: spec.rms_norm_eps,
             activation: spec.activation,
+            products: Products::default(),
             attention_norm: tensor("input_layernorm.weight")?,
             query: projection("self_attn.q_proj", layer.attention_bias)?,
             key: projection("self_attn.k_proj", layer.attention_bias)?,
@@ -83,6 +86,11 @@ impl Layer {
             up: ffn("up")?,
             down: ffn("down")?,
         })
+    }
+
+    /// Computes its dense projections so from now on, but for a router, whose choices rounding could change.
+    pub(crate) fn set_products(&mut self, products: Products) {
+        self.products = products;
     }
 
     /// The hidden states `[rows, hidden_size]` after the layer, where rows are sequences of `positions` one after the
@@ -112,13 +120,14 @@ impl Layer {
     ) -> Result<Tensor, TrainingError> {
         let (rows, _) = hidden.dims2()?;
         let LayerSpec { heads, kv_heads, sliding_window, .. } = self.spec;
+        let products = &self.products;
         let (sequences, head_dim) = (rows / positions.max(1), self.head_dim);
         let of_queries = HeadShape { sequences, positions, heads, head_dim };
         let of_keys = HeadShape { heads: kv_heads, ..of_queries };
         let normed = rms_norm(hidden, &self.attention_norm, self.eps)?;
-        let queries = heads::split(&self.query.forward(&normed)?, of_queries, Some(rotation))?;
-        let keys = heads::split(&self.key.forward(&normed)?, of_keys, Some(rotation))?;
-        let values = heads::split(&self.value.forward(&normed)?, of_keys, None)?;
+        let queries = heads::split(&self.query.forward(&normed, products)?, of_queries, Some(rotation))?;
+        let keys = heads::split(&self.key.forward(&normed, products)?, of_keys, Some(rotation))?;
+        let values = heads::split(&self.value.forward(&normed, products)?, of_keys, None)?;
         // The query heads of one key/value head are neighbours, so that they share a product.
         let grouped = (sequences, kv_heads, self.spec.group_size() * positions, head_dim);
         let scores = queries.reshape(grouped)?.matmul(&keys.t()?)?;
@@ -130,20 +139,21 @@ impl Layer {
         if let Some(taps) = taps {
             merged = (merged + &taps.head_output)?;
         }
-        Ok(self.output.forward(&merged)?)
+        Ok(self.output.forward(&merged, products)?)
     }
 
     fn feed_forward(&self, hidden: &Tensor, taps: Option<&Taps>) -> Result<Tensor, TrainingError> {
         let normed = rms_norm(hidden, &self.ffn_norm, self.eps)?;
+        let products = &self.products;
         let (Some(router), Some(mixture)) = (&self.router, self.spec.experts) else {
-            let (gate, up) = (self.gate.forward(&normed)?, self.up.forward(&normed)?);
+            let (gate, up) = (self.gate.forward(&normed, products)?, self.up.forward(&normed, products)?);
             let mut joined = activation::gated(&gate, &up, self.activation)?;
             if let Some(tap) = taps.and_then(|taps| taps.ffn_activation.as_ref()) {
                 joined = (joined + tap)?;
             }
-            return Ok(self.down.forward(&joined)?);
+            return Ok(self.down.forward(&joined, products)?);
         };
-        let (routing, weights) = route(&router.forward(&normed)?, mixture.active)?;
+        let (routing, weights) = route(&router.forward(&normed, &Products::Exact)?, mixture.active)?;
         let rows = experts::gather(&normed, &routing)?;
         let gate = self.gate.forward_experts(&rows, &routing)?;
         let up = self.up.forward_experts(&rows, &routing)?;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use espalier_kernels::Cpu;
 use espalier_model::ModelSpec;
 
 pub use self::adapted::{Adapter, AdapterShape, AdapterTarget};
@@ -18,7 +19,7 @@ pub(crate) use self::layer::{Layer, Taps};
 use crate::batch::Batch;
 use crate::error::TrainingError;
 use crate::operation::heads::Rotation;
-use crate::operation::linear::linear;
+use crate::operation::products::Products;
 use crate::operation::rms_norm::rms_norm;
 use crate::operation::values;
 use crate::parameters::{Parameter, Parameters};
@@ -31,6 +32,7 @@ pub struct Network {
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Tensor,
     pub(crate) head: Tensor,
+    pub(crate) products: Products,
     inverse_frequencies: Vec<f32>,
     trainable: Vec<Parameter>,
 }
@@ -64,10 +66,22 @@ impl Network {
             layers,
             final_norm: parameters.tensor("model.norm.weight")?.clone(),
             head,
+            products: Products::default(),
             inverse_frequencies: frequencies.into_iter().map(|frequency| frequency as f32).collect(),
             trainable: parameters.trainable().iter().cloned().chain(adapted.cloned()).collect(),
             spec: spec.clone(),
         })
+    }
+
+    /// Rounds the factors of its dense projections to bf16 from now on, in forward and backward passes, if `cpu` multiplies
+    /// pairs of bf16; sums, norms, attention weights, routers and experts stay in f32, and so do the weights themselves.
+    #[must_use]
+    pub fn with_rounded_products(mut self, cpu: &Cpu) -> Self {
+        if cpu.has_bf16_products() {
+            self.products = Products::Rounded(cpu.clone());
+            self.layers.iter_mut().for_each(|layer| layer.set_products(self.products.clone()));
+        }
+        self
     }
 
     /// The model's shape.
@@ -99,7 +113,7 @@ impl Network {
             hidden = layer.forward(&hidden, batch.positions(), &rotation, None)?.detach();
         }
         let normed = rms_norm(&hidden, &self.final_norm, self.spec.rms_norm_eps)?;
-        Ok(values::to_vec(&linear(&normed.detach(), &self.head.detach(), None)?)?)
+        Ok(self.products.transposed(&normed.detach(), &self.head.detach())?)
     }
 
     /// The rows `[tokens, hidden_size]` of the embedding, without a gradient.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use espalier_model::Routing;
 
-use crate::operation::{experts, linear};
+use crate::operation::experts;
+use crate::operation::linear::{Weight, linear};
+use crate::operation::products::Products;
 
 /// A matrix `[outputs, inputs]` (with the experts before it in a mixture) and its bias.
 #[derive(Clone, Debug)]
 pub(crate) struct Projection {
-    pub(crate) weight: Tensor,
+    pub(crate) weight: Weight,
     pub(crate) bias: Option<Tensor>,
     pub(crate) low_rank: Option<LowRank>,
 }
@@ -21,19 +23,19 @@ pub(crate) struct Projection {
 /// mixture.
 #[derive(Clone, Debug)]
 pub(crate) struct LowRank {
-    pub(crate) down: Tensor,
-    pub(crate) up: Tensor,
+    pub(crate) down: Weight,
+    pub(crate) up: Weight,
     pub(crate) scale: f32,
 }
 
 impl Projection {
     /// Of `x [rows, inputs]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = linear::linear(x, &self.weight, self.bias.as_ref())?;
+    pub(crate) fn forward(&self, x: &Tensor, products: &Products) -> Result<Tensor> {
+        let y = linear(x, &self.weight, self.bias.as_ref(), products)?;
         match &self.low_rank {
             Some(LowRank { down, up, scale }) => {
-                let narrow = (linear::linear(x, down, None)? * f64::from(*scale))?;
-                y + linear::linear(&narrow, up, None)?
+                let narrow = (linear(x, down, None, products)? * f64::from(*scale))?;
+                y + linear(&narrow, up, None, products)?
             }
             None => Ok(y),
         }
@@ -41,11 +43,11 @@ impl Projection {
 
     /// Of `x`, whose rows are grouped by expert.
     pub(crate) fn forward_experts(&self, x: &Tensor, routing: &Arc<Routing>) -> Result<Tensor> {
-        let y = experts::linear(x, &self.weight, self.bias.as_ref(), routing)?;
+        let y = experts::linear(x, &self.weight.values, self.bias.as_ref(), routing)?;
         match &self.low_rank {
             Some(LowRank { down, up, scale }) => {
-                let narrow = (experts::linear(x, down, None, routing)? * f64::from(*scale))?;
-                y + experts::linear(&narrow, up, None, routing)?
+                let narrow = (experts::linear(x, &down.values, None, routing)? * f64::from(*scale))?;
+                y + experts::linear(&narrow, &up.values, None, routing)?
             }
             None => Ok(y),
         }

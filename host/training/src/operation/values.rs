@@ -1,6 +1,8 @@
 //! From tensors to slices and back.
 
-use candle_core::{CpuStorage, Device, Error, Layout, Result, Shape, Storage, Tensor};
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, Device, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 
 use crate::error::TrainingError;
 
@@ -10,6 +12,30 @@ pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -
     match &*storage {
         Storage::Cpu(storage) => read(slice(storage, layout)?),
         _ => Err(Error::msg("a tensor is on another device, expected the processor")),
+    }
+}
+
+/// Hands the values of a variable, whose rows must lie one after the other, to `change`.
+pub(crate) fn change(variable: &Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
+    variable.inplace_op1(&Change(Cell::new(Some(change))))
+}
+
+struct Change<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Change<F> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let CpuStorage::F32(values) = storage else { return Err(Error::msg("a variable is not f32")) };
+        let place = layout.contiguous_offsets().and_then(|(start, end)| values.get_mut(start..end));
+        let values =
+            place.ok_or_else(|| Error::msg("the rows of a variable do not lie one after the other"))?;
+        if let Some(change) = self.0.take() {
+            change(values);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use espalier_kernels::WeightFormat;
 use espalier_model::{Checkpoint, synthesize};
-use espalier_training::{Cancellation, Configuration, TrainingError, TrainingProgress, train};
+use espalier_training::{
+    Cancellation, Configuration, FinishedTraining, TrainingError, TrainingProgress, train,
+};
 use tempfile::TempDir;
 
 use crate::models::{llama, synthesized};
@@ -110,6 +112,7 @@ fn a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     for (name, text) in [
         ("lora", LORA.to_owned()),
         ("full", LORA.replace("lora", "full").replace("[adapter]\nrank = 4\n", "")),
+        ("lora-in-bf16", format!("precision = \"bf16\"\n{LORA}")),
     ] {
         let configuration = room.configuration(&text);
         let losses = room.train(&configuration, &format!("{name}-whole")).unwrap();
@@ -122,7 +125,8 @@ fn a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one() {
         assert_eq!(contents(&room.path(&format!("{name}-whole"))), contents(&room.path(&parts)));
         assert!(!room.path(&parts).join("run.safetensors").exists());
         Checkpoint::open(&room.path(&parts).join("model")).unwrap();
-        assert_eq!(room.path(&parts).join("adapter").exists(), name == "lora");
+        assert_eq!(FinishedTraining::read(&room.path(&parts)).unwrap().last_loss, losses[5]);
+        assert_eq!(room.path(&parts).join("adapter").exists(), name != "full");
     }
 }
 
