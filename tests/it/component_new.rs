@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::program;
 
-const LANGUAGES: [&str; 3] = ["rust", "python", "javascript"];
+const LANGUAGES: [&str; 4] = ["rust", "python", "javascript", "c"];
 
 /// Exit status and standard error.
 fn run(arguments: &[&str]) -> (i32, String) {
@@ -47,10 +47,6 @@ fn unknown_languages_and_worlds_are_answered_with_those_there_are() {
     let (status, message) = new("cobol", "request-router", "mine", folder.path());
     assert_eq!(status, 2, "{message}");
     assert!(LANGUAGES.iter().all(|language| message.contains(language)), "{message}");
-    let (status, message) = new("javascript", "scoring-policy", "mine", folder.path());
-    assert_eq!(status, 1, "{message}");
-    assert!(message.contains("rust or python"), "{message}");
-    assert!(!folder.path().join("mine").exists());
     let (status, message) = new("rust", "browser", "mine", folder.path());
     assert_eq!(status, 2, "{message}");
     assert!(message.contains("request-router"), "{message}");
@@ -73,6 +69,29 @@ fn a_component_without_its_input_or_with_another_answer_fails() {
     let (status, message) = test(other.to_str().unwrap());
     assert_eq!(status, 1, "{message}");
     assert!(message.contains("answer 2: found"), "{message}");
+}
+
+#[test]
+fn only_a_module_with_a_world_becomes_a_component() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.wasm");
+    let link = |name: &str, module: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, module).unwrap();
+        run(&["component", "link", path.to_str().unwrap(), "--out", out.to_str().unwrap()])
+    };
+    for module in [&b""[..], b"int main;", &fs::read(program::component("least-busy")).unwrap()] {
+        let (status, message) = link("wrong.wasm", module);
+        assert_eq!(status, 1, "{message}");
+        assert!(message.contains("wrong.wasm is no module that a component can be made of"), "{message}");
+    }
+    // A module that says nothing has an empty world, which is none of the host's.
+    assert_eq!(link("empty.wasm", b"\0asm\x01\0\0\0"), (0, String::new()));
+    let (status, message) = run(&["component", "test", out.to_str().unwrap()]);
+    assert_eq!(status, 1, "{message}");
+    let (status, message) = run(&["component", "link", "absent.wasm", "--out", out.to_str().unwrap()]);
+    assert_eq!(status, 1, "{message}");
+    assert!(message.contains("absent.wasm cannot be read"), "{message}");
 }
 
 /// Other processors round otherwise, so the recorded bytes are not compared, but what the built-in policy makes of them.

@@ -12,10 +12,7 @@ use serde_json::{Value, json};
 use crate::running_host::RunningHost;
 use crate::{http, program, synthetic};
 
-const LANGUAGES: [&str; 3] = ["rust", "python", "javascript"];
-
-/// Those that a scoring policy can be written in.
-const POLICY_LANGUAGES: [&str; 2] = ["rust", "python"];
+const LANGUAGES: [&str; 4] = ["rust", "python", "javascript", "c"];
 
 /// How far scores of the same policy in two languages may be apart, relative to those above 1.
 const TOLERANCE: f64 = 1e-6;
@@ -42,11 +39,25 @@ fn build(language: &str, world: &str, project: &Path) -> Option<PathBuf> {
             python.args(["-o", "out.wasm"]);
             (python, "out.wasm".to_owned())
         }
+        "javascript" => {
+            let tool = match world {
+                "scoring-policy" => "ESPALIER_TEST_COMPONENTIZE_JS",
+                _ => "ESPALIER_TEST_COMPONENTIZE_QJS",
+            };
+            // As after `npm install`; the program lies in `node_modules/.bin`.
+            let installed = program::named_by(tool)?.parent()?.parent()?.to_path_buf();
+            std::os::unix::fs::symlink(installed, project.join("node_modules")).unwrap();
+            let mut npm = Command::new("npm");
+            npm.args(["run", "--silent", "build"]);
+            (npm, format!("{}.wasm", project.file_name()?.to_str()?))
+        }
         _ => {
-            let mut javascript = Command::new(program::named_by("ESPALIER_TEST_COMPONENTIZE_QJS")?);
-            javascript.args(["--wit", "wit", "--world", world, "--stub-wasi", "--sync"]);
-            javascript.args(["--js", "component.js", "--output", "out.wasm"]);
-            (javascript, "out.wasm".to_owned())
+            let clang = program::named_by("ESPALIER_TEST_CLANG")?;
+            let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
+            let mut make = Command::new("make");
+            make.arg(variable("CC", &clang)).arg(variable("SYSROOT", &clang.parent()?.join("usr")));
+            make.arg(variable("ESPALIER", &program::espalier()));
+            (make, format!("{}.wasm", project.file_name()?.to_str()?))
         }
     };
     let output = command.current_dir(project).output().unwrap();
@@ -70,10 +81,10 @@ fn answers(project: &Path, component: &Path) -> Vec<Value> {
 }
 
 /// Makes, builds and tests a project of the world in every language whose tool there is, and holds them to each other.
-fn built_and_alike(world: &str, languages: &[&'static str], parent: &Path) -> Vec<(&'static str, PathBuf)> {
+fn built_and_alike(world: &str, parent: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut first: Option<Vec<Value>> = None;
     let mut components = Vec::new();
-    for &language in languages {
+    for language in LANGUAGES {
         let name = format!("{language}-part");
         let folder = parent.to_str().unwrap();
         let made = program::run(&[
@@ -118,18 +129,18 @@ fn is_close(found: &Value, expected: &Value, language: &str) {
 
 #[test]
 fn routers_in_every_language_choose_alike() {
-    built_and_alike("request-router", &LANGUAGES, tempfile::tempdir().unwrap().path());
+    built_and_alike("request-router", tempfile::tempdir().unwrap().path());
 }
 
 #[test]
 fn metrics_in_every_language_measure_alike() {
-    built_and_alike("evaluation-metric", &LANGUAGES, tempfile::tempdir().unwrap().path());
+    built_and_alike("evaluation-metric", tempfile::tempdir().unwrap().path());
 }
 
 #[test]
 fn policies_score_alike_and_replace_one_another_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let components = built_and_alike("scoring-policy", &POLICY_LANGUAGES, folder.path());
+    let components = built_and_alike("scoring-policy", folder.path());
     if components.is_empty() {
         return;
     }

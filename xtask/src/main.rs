@@ -6,7 +6,9 @@
 mod bench;
 mod build;
 mod child;
+mod clang;
 mod console;
+mod debian_packages;
 mod demo;
 mod download;
 mod guests;

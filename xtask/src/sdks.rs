@@ -1,4 +1,4 @@
-//! What makes components from Python and JavaScript, in the cache, with the versions that the templates pin.
+//! What makes components from Python, JavaScript and C, in the cache; of the first two the versions that the templates pin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,16 @@ use anyhow::{Context, Result};
 use crate::download::{remove_folder, sha256_of_file};
 use crate::prerequisites::PYTHON;
 use crate::workspace::{self, Workspace};
-use crate::{console, process, progress};
+use crate::{clang, console, process, progress};
 
 /// The variables that tell the tests where the tools are. A tool that can't be installed is said and left out; so are
 /// the tests that need it.
 pub(crate) fn tools(workspace: &Workspace) -> Vec<(&'static str, PathBuf)> {
     let tools = [
         ("ESPALIER_TEST_COMPONENTIZE_PY", componentize_py(workspace)),
-        ("ESPALIER_TEST_COMPONENTIZE_QJS", componentize_qjs(workspace)),
+        ("ESPALIER_TEST_COMPONENTIZE_QJS", javascript(workspace, "quickjs", "componentize-qjs")),
+        ("ESPALIER_TEST_COMPONENTIZE_JS", javascript(workspace, "starlingmonkey", "componentize-js")),
+        ("ESPALIER_TEST_CLANG", clang::prepare(workspace)),
     ];
     let installed = tools.into_iter().filter_map(|(variable, tool)| match tool {
         Ok(tool) => Some((variable, tool)),
@@ -40,21 +42,23 @@ fn componentize_py(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder.join("bin/componentize-py"))
 }
 
-fn componentize_qjs(workspace: &Workspace) -> Result<PathBuf> {
-    let package = workspace.root().join("components/sdk/javascript/template/all/package.json");
-    let folder = workspace.cache().join("componentize-qjs");
+/// The program by which the template with this engine is built.
+fn javascript(workspace: &Workspace, engine: &str, program: &str) -> Result<PathBuf> {
+    let package =
+        workspace.root().join("components/sdk/javascript/template").join(engine).join("package.json");
+    let folder = workspace.cache().join(program);
     once(workspace, &package, &folder, |folder| {
         let text =
             fs::read_to_string(&package).with_context(|| format!("can't read {}", package.display()))?;
         let file = folder.join("package.json");
         // npm takes no project whose name has blanks.
-        fs::write(&file, text.replace("{{name}}", "componentize-qjs-of-tests"))
+        fs::write(&file, text.replace("{{name}}", "componentizer-of-tests"))
             .with_context(|| format!("can't write {}", file.display()))?;
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(folder);
-        process::output("install componentize-qjs", &mut npm).map(drop)
+        process::output(&format!("install {program}"), &mut npm).map(drop)
     })?;
-    Ok(folder.join("node_modules/.bin/componentize-qjs"))
+    Ok(folder.join("node_modules/.bin").join(program))
 }
 
 /// Installs into an empty folder unless it holds what `pinned` says.

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::{TRIPLE, cargo_without_inherited_flags, linker};
+use crate::debian_packages::{archives, dependency, fetch};
 use crate::download::remove_folder;
 use crate::{process, progress};
 
@@ -85,30 +86,6 @@ fn compiler_packages() -> Result<Vec<String>> {
     Ok(vec!["rustc-web".into(), std, "libstd-rust-web-dev".into(), "rust-web-src".into(), llvm])
 }
 
-/// The first dependency of `package` whose name is `start` and a version.
-fn dependency(package: &str, start: &str) -> Result<String> {
-    let facts = process::output(
-        &format!("look {package} up"),
-        Command::new("apt-cache").args(["show", "--no-all-versions", package]),
-    )?;
-    match first_dependency(&facts, start) {
-        Some(name) => Ok(name),
-        None => bail!("Debian's {package} depends on no {start}*, which the guests' compiler needs"),
-    }
-}
-
-fn first_dependency(facts: &str, start: &str) -> Option<String> {
-    let depends = facts.lines().find_map(|line| line.strip_prefix("Depends: "))?;
-    depends
-        .split([',', '|'])
-        .filter_map(|entry| entry.split_whitespace().next())
-        .find(|name| {
-            name.strip_prefix(start)
-                .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit() || c == '.'))
-        })
-        .map(str::to_owned)
-}
-
 fn unpack_compiler(prefix: &Path, debs: &Path) -> Result<()> {
     let bar = progress::waiting("fetching Debian's rustc-web (140 MB)");
     let fetched = compiler_packages().and_then(|packages| fetch(&packages, debs));
@@ -126,23 +103,6 @@ fn unpack_compiler(prefix: &Path, debs: &Path) -> Result<()> {
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-fn fetch(packages: &[String], debs: &Path) -> Result<()> {
-    let mut apt = Command::new("apt-get");
-    apt.args(["download", "-qq"]).args(packages).current_dir(debs);
-    process::output("fetch Debian's packages", &mut apt).map(drop)
-}
-
-fn archives(debs: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in debs.read_dir().with_context(|| format!("can't list {}", debs.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }
 
 /// Unpacks a package, of the source package only the standard library.
@@ -252,16 +212,3 @@ edition = "2021"
 opt-level = 3
 debug = 0
 "#;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versioned_package_names_are_found_in_dependencies() {
-        let facts =
-            "Package: libstd-rust-web-dev\nDepends: libstd-rust-web-1.96 (= 1.96.0), libc6 | libllvm-x\n";
-        assert_eq!(first_dependency(facts, "libstd-rust-web-").as_deref(), Some("libstd-rust-web-1.96"));
-        assert_eq!(first_dependency(facts, "libllvm"), None);
-    }
-}

@@ -9,7 +9,7 @@
 //! module a component in the same step; a guest imports nothing but what its WIT world says.
 
 mod debian;
-mod linker;
+pub(crate) mod linker;
 mod rustup;
 
 use std::env;

@@ -1,7 +1,9 @@
 //! `espalier component`: components of one's own (new, test, record), and those of a running host.
 
 mod even_model;
+mod link;
 mod new;
+mod project;
 mod record;
 mod test;
 
@@ -42,6 +44,8 @@ struct Given {
 enum Action {
     /// Make a folder with a component that builds, its test and its WIT.
     New(new::Args),
+    /// Make a component of the core module that clang links for a project in C.
+    Link(link::Args),
     /// Run a component without a model or a host, and print what it answers as JSON lines.
     Test(test::Args),
     /// Run a model on a little text and write what its layers compute, for `component test`.
@@ -159,6 +163,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let admin = args.admin.client();
     match &args.action {
         Action::New(args) => new::run(args),
+        Action::Link(args) => link::run(args),
         Action::Test(args) => test::run(args),
         Action::Record(args) => record::run(args),
         Action::List => admin.show(&admin.get("components")?, listing),
