@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (bindings, "bindings"),
         (sdk.join("c/template"), "c/template"),
         (sdk.join("rust/template"), "rust/template"),
+        (sdk.join("rust/http-endpoint/src"), "rust/http-endpoint"),
         (sdk.join("python/template"), "python/template"),
         (sdk.join("javascript/template"), "javascript/template"),
         (sdk.join("test-data"), "test-data"),

@@ -47,6 +47,12 @@ fn unknown_languages_and_worlds_are_answered_with_those_there_are() {
     let (status, message) = new("cobol", "request-router", "mine", folder.path());
     assert_eq!(status, 2, "{message}");
     assert!(LANGUAGES.iter().all(|language| message.contains(language)), "{message}");
+    for language in ["python", "c"] {
+        let (status, message) = new(language, "http-endpoint", "mine", folder.path());
+        assert_eq!(status, 1, "{message}");
+        assert!(message.contains("expected rust or javascript"), "{message}");
+    }
+    assert!(!folder.path().join("mine").exists());
     let (status, message) = new("rust", "browser", "mine", folder.path());
     assert_eq!(status, 2, "{message}");
     assert!(message.contains("request-router"), "{message}");
@@ -69,6 +75,57 @@ fn a_component_without_its_input_or_with_another_answer_fails() {
     let (status, message) = test(other.to_str().unwrap());
     assert_eq!(status, 1, "{message}");
     assert!(message.contains("answer 2: found"), "{message}");
+}
+
+#[test]
+fn an_endpoint_is_asked_what_the_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = folder.path().join("requests.json");
+    let test = |component: &str, file: &str| {
+        fs::write(&requests, file).unwrap();
+        let component = program::component(component);
+        let output = program::run(&[
+            "component",
+            "test",
+            component.to_str().unwrap(),
+            "--requests",
+            requests.to_str().unwrap(),
+        ]);
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), said(&output.stdout), said(&output.stderr))
+    };
+    let (status, answer, message) = test("no-op", r#"{"requests": [{"method": "GET", "path": "/x?y"}]}"#);
+    assert_eq!(status, 0, "{message}");
+    let ok = r#"{"status":200,"headers":{"content-type":"text/plain"},"body":"ok"}"#;
+    assert_eq!(answer.trim(), ok);
+    // Its answer has the pieces of both models, and what they cost.
+    let body = r#"{\"prompt\": \"x\", \"variants\": [\"a\", \"b\"], \"max_tokens\": 2}"#;
+    let (status, answer, message) = test(
+        "compare",
+        &format!(
+            r#"{{
+                "variants": [
+                    {{"model": "m", "name": "a", "answer": ["red", " pear", " tree"]}},
+                    {{"model": "m", "name": "b", "answer": ["plum"]}}
+                ],
+                "requests": [{{"method": "POST", "path": "/", "body": "{body}"}}]
+            }}"#
+        ),
+    );
+    assert_eq!(status, 0, "{message}");
+    for expected in ["red", " pear", "plum", r#"length"#, r#"stop"#] {
+        assert!(answer.contains(expected), "{expected}: {answer}");
+    }
+    assert!(!answer.contains(" tree"), "{answer}");
+    for (file, problem) in [
+        (r#"{"requests": [{"method": "GET"}]}"#, "missing field `path`"),
+        (r#"{"requests": [{"method": "G T", "path": "/"}]}"#, "requests[0]"),
+        (r#"{"requests": [], "models": []}"#, "unknown field `models`"),
+    ] {
+        let (status, _, message) = test("no-op", file);
+        assert_eq!(status, 1, "{message}");
+        assert!(message.contains(problem), "{problem}: {message}");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn build(language: &str, world: &str, project: &Path) -> Option<PathBuf> {
         }
         "javascript" => {
             let tool = match world {
-                "scoring-policy" => "ESPALIER_TEST_COMPONENTIZE_JS",
+                "scoring-policy" | "http-endpoint" => "ESPALIER_TEST_COMPONENTIZE_JS",
                 _ => "ESPALIER_TEST_COMPONENTIZE_QJS",
             };
             // As after `npm install`; the program lies in `node_modules/.bin`.
@@ -81,10 +81,10 @@ fn answers(project: &Path, component: &Path) -> Vec<Value> {
 }
 
 /// Makes, builds and tests a project of the world in every language whose tool there is, and holds them to each other.
-fn built_and_alike(world: &str, parent: &Path) -> Vec<(&'static str, PathBuf)> {
+fn built_and_alike(world: &str, languages: &[&'static str], parent: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut first: Option<Vec<Value>> = None;
     let mut components = Vec::new();
-    for language in LANGUAGES {
+    for &language in languages {
         let name = format!("{language}-part");
         let folder = parent.to_str().unwrap();
         let made = program::run(&[
@@ -129,18 +129,23 @@ fn is_close(found: &Value, expected: &Value, language: &str) {
 
 #[test]
 fn routers_in_every_language_choose_alike() {
-    built_and_alike("request-router", tempfile::tempdir().unwrap().path());
+    built_and_alike("request-router", &LANGUAGES, tempfile::tempdir().unwrap().path());
 }
 
 #[test]
 fn metrics_in_every_language_measure_alike() {
-    built_and_alike("evaluation-metric", tempfile::tempdir().unwrap().path());
+    built_and_alike("evaluation-metric", &LANGUAGES, tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn endpoints_in_every_language_respond_alike() {
+    built_and_alike("http-endpoint", &["rust", "javascript"], tempfile::tempdir().unwrap().path());
 }
 
 #[test]
 fn policies_score_alike_and_replace_one_another_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let components = built_and_alike("scoring-policy", folder.path());
+    let components = built_and_alike("scoring-policy", &LANGUAGES, folder.path());
     if components.is_empty() {
         return;
     }

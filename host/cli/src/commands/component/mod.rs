@@ -5,6 +5,7 @@ mod link;
 mod new;
 mod project;
 mod record;
+mod scripted_models;
 mod test;
 
 mod distribution;

@@ -15,7 +15,7 @@ pub(super) struct Args {
     /// The language.
     #[arg(long, value_enum)]
     lang: Language,
-    /// What the component is for: scoring-policy, request-router or evaluation-metric.
+    /// What the component is for: scoring-policy, request-router, evaluation-metric or http-endpoint.
     #[arg(long)]
     world: World,
     /// The component's name, and the folder's: lower-case letters, digits and hyphens.

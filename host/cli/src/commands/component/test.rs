@@ -1,24 +1,29 @@
 //! `espalier component test`: a component at work without a model or a host.
 //!
-//! Each world has its input (recorded traces, requests with variants, samples), and the answers are JSON lines, so that a
+//! Each world has its input (recorded traces, requests with variants, samples, requests of HTTP), and the answers are JSON lines, so that a
 //! file of them is what a later run is held to.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
 use espalier_components::{
-    Component, Configuration, EvaluationMetric, Host, HostConfig, RequestRouter, RouteRequest, ScoringPolicy,
-    Unit, VariantStatus, World, find_component, read_component,
+    Component, Configuration, EvaluationMetric, GrantedHosts, Host, HostConfig, HttpEndpoint, RequestRouter,
+    RouteRequest, ScoringPolicy, Unit, VariantStatus, World, find_component, read_component,
 };
 use espalier_evaluation::EvaluationData;
 use espalier_pruning::RecordedTraces;
+use http::{HeaderMap, Request, header};
+use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::even_model;
+use super::scripted_models::{ScriptedModels, ScriptedVariant};
 
 /// How far a number may be from the expected one, relative to it where it is above 1.
 const TOLERANCE: f64 = 1e-6;
@@ -31,7 +36,9 @@ pub(super) struct Args {
     /// For a scoring policy: traces that `component record` wrote.
     #[arg(long, value_name = "FILE.safetensors", group = "input")]
     traces: Option<PathBuf>,
-    /// For a router: an object with `configuration` and `requests`, each with `request` and `variants`.
+    /// For a router: an object with `configuration` and `requests`, each with `request` and `variants`. For an endpoint: an
+    /// object with `requests`, each with `method`, `path`, `headers` and `body`, and with `variants`, each with `model`, `name`
+    /// and the pieces of its `answer`.
     #[arg(long, value_name = "FILE.json", group = "input")]
     requests: Option<PathBuf>,
     /// For a metric: samples with candidates (.jsonl), or a text; every byte of it is equally probable.
@@ -60,9 +67,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         World::ScoringPolicy => scores(component.clone(), &input(&args.traces, "--traces")?, &args.units)?,
         World::RequestRouter => choices(component.clone(), &input(&args.requests, "--requests")?)?,
         World::EvaluationMetric => figures(component.clone(), &input(&args.samples, "--samples")?)?,
-        world => bail!(
-            "{label} has the world {world}, expected scoring-policy, request-router or evaluation-metric"
-        ),
+        World::HttpEndpoint => responses(component.clone(), &input(&args.requests, "--requests")?)?,
+        world => bail!("{label} has the world {world}, which this command does not know"),
     };
     let mut out = stdout().lock();
     for answer in &answers {
@@ -107,12 +113,80 @@ struct Case {
     variants: Vec<VariantStatus>,
 }
 
-/// One line for each request: names of variants in the order in which they are tried.
-fn choices(component: Component, path: &Path) -> Result<Vec<Value>> {
+/// The file of an endpoint's test.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exchange {
+    #[serde(default)]
+    variants: Vec<ScriptedVariant>,
+    requests: Vec<HttpRequest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HttpRequest {
+    method: String,
+    /// Below the endpoint's own, with its query.
+    path: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    body: String,
+}
+
+/// One line for each request: status, headers and body of the response.
+fn responses(component: Component, path: &Path) -> Result<Vec<Value>> {
+    let file: Exchange = read_requests(path)?;
+    let endpoint = HttpEndpoint::new(component, GrantedHosts::default())?;
+    let models = Arc::new(ScriptedModels::new(file.variants));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build()?;
+    let response = |(index, asked): (usize, HttpRequest)| {
+        let request = asked.request().with_context(|| format!("requests[{index}]"))?;
+        let (head, body) = runtime
+            .block_on(async {
+                let (head, body) = endpoint.handle(request, models.clone()).await?.into_parts();
+                let body = body.collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+                Ok::<_, anyhow::Error>((head, body))
+            })
+            .with_context(|| format!("requests[{index}]"))?;
+        let body = String::from_utf8_lossy(&body);
+        Ok(json!({"status": head.status.as_u16(), "headers": texts(&head.headers), "body": body}))
+    };
+    file.requests.into_iter().enumerate().map(response).collect()
+}
+
+impl HttpRequest {
+    /// The request as the host would hand it on.
+    fn request(self) -> Result<Request<Bytes>> {
+        let mut request = Request::builder().method(self.method.as_str()).uri(&self.path);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let mut request = request.body(Bytes::from(self.body))?;
+        request.headers_mut().entry(header::HOST).or_insert(header::HeaderValue::from_static("localhost"));
+        Ok(request)
+    }
+}
+
+/// Names with values, those of the same name joined.
+fn texts(headers: &HeaderMap) -> BTreeMap<&str, String> {
+    let mut texts = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in headers {
+        texts.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()));
+    }
+    texts.into_iter().map(|(name, values)| (name, values.join(", "))).collect()
+}
+
+/// The file after `--requests`.
+fn read_requests<File: serde::de::DeserializeOwned>(path: &Path) -> Result<File> {
     let text =
         fs::read_to_string(path).with_context(|| format!("--requests {} cannot be read", path.display()))?;
-    let file: Requests =
-        serde_json::from_str(&text).with_context(|| format!("--requests {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("--requests {}", path.display()))
+}
+
+/// One line for each request: names of variants in the order in which they are tried.
+fn choices(component: Component, path: &Path) -> Result<Vec<Value>> {
+    let file: Requests = read_requests(path)?;
     let router = RequestRouter::new(component, &Configuration::new(file.configuration)?)?;
     let choice = |(index, case): (usize, &Case)| {
         ensure!(!case.variants.is_empty(), "requests[{index}].variants is empty, expected at least one");
