@@ -23,6 +23,9 @@ exec "$here"/usr/lib/llvm-*/bin/clang "$@"
 
 /// Unpacks the compiler unless it is there, and returns a `clang` that has the libc's prefix `usr` beside it.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
+    if !process::succeeds("make", &["--version"]) {
+        bail!("`make`, by which projects in C are built, does not run");
+    }
     let _lock = workspace::lock(workspace.cache())?;
     let folder = workspace.cache().join("clang");
     let clang = folder.join("clang");

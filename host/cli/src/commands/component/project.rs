@@ -39,8 +39,8 @@ impl Language {
     /// The folder of what every project has that is built by the same tool.
     const fn tool(self, world: World) -> &'static str {
         match (self, world) {
-            // QuickJS does not give back what it is lent, the traces, nor what it is given before it is collected, the stream
-            // of a response: such calls trap (componentize-qjs 0.4.5).
+            // componentize-qjs 0.4.5 does not give back what a policy is lent, the traces, so that the call traps, and builds no
+            // endpoint: it takes the resources of `wasi:http` for two.
             (Self::JavaScript, World::ScoringPolicy | World::HttpEndpoint) => "starlingmonkey",
             (Self::JavaScript, _) => "quickjs",
             _ => "all",
