@@ -17,6 +17,7 @@ use espalier_pruning::{
 use crate::component_file;
 use crate::device_choice::DeviceChoice;
 use crate::progress_bar::Bar;
+use crate::protected_layers::protected_layers;
 
 use super::recipe::{self, RecipeArguments};
 
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "uniform", value_parser = allocation, conflicts_with_all = ["plan", "recipe"])]
     allocation: Allocation,
     /// Units that must stay: a kind, and layers where not all are meant. Several allowed: `layer=0:1,ffn-channel=29`.
-    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected,
+    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected_layers,
           conflicts_with_all = ["plan", "recipe"])]
     protect: Vec<Protected>,
     /// How many units of a kind stay: layers in all; experts, heads, groups and channels in each layer; channels in each
@@ -134,17 +135,6 @@ fn storage_type(name: &str) -> Result<StorageType, String> {
 fn allocation(name: &str) -> Result<Allocation, String> {
     Allocation::parse(name)
         .ok_or_else(|| format!("\"{name}\" is not an allocation; expected uniform, global or sensitivity"))
-}
-
-/// `--protect`.
-fn protected(text: &str) -> Result<Protected, String> {
-    let (unit, layers) = text.split_once('=').map_or((text, None), |(unit, layers)| (unit, Some(layers)));
-    let unit: Unit = unit.parse().map_err(|error| format!("{error}"))?;
-    let layers = layers.map(|layers| layers.split(':').map(str::parse).collect::<Result<Vec<usize>, _>>());
-    let layers = layers.transpose().map_err(|_| {
-        format!("\"{text}\" does not name layers; expected KIND, or KIND=N:N:… with numbers of layers")
-    })?;
-    Ok(Protected { unit, layers, indices: None })
 }
 
 /// `--layout`.
