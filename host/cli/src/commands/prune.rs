@@ -95,6 +95,10 @@ pub(crate) struct Args {
     /// With --refit, let the biases of the experts that stay make up for the mean of those that go.
     #[arg(long, requires = "refit")]
     expert_mean: bool,
+    /// With --refit, leave weights as they are and let biases make up for the mean of what goes, as FLAP does; projections
+    /// without a bias stay as they are.
+    #[arg(long, requires = "refit")]
+    bias_only: bool,
     /// The channels kept are a multiple of this.
     #[arg(long, value_name = "N", default_value_t = Constraints::default().ffn_channel_multiple)]
     ffn_channel_multiple: usize,
@@ -248,8 +252,8 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
 /// Fits what the plan leaves.
 fn fit(args: &Args, checkpoint: &Arc<Checkpoint>, plan: &Plan, progress: &mut dyn Progress) -> Result<Refit> {
     let model = ModelSource::Load(args.device.open(args.threads)?);
-    let (calibration, how) =
-        (args.calibration_request(), RefitRequest { ridge: args.ridge, expert_mean: args.expert_mean });
+    let calibration = args.calibration_request();
+    let how = RefitRequest { ridge: args.ridge, expert_mean: args.expert_mean, bias_only: args.bias_only };
     Ok(refit_plan(checkpoint, &model, plan, &args.calibration, &calibration, how, progress)?)
 }
 

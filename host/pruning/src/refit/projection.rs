@@ -60,6 +60,38 @@ impl Projection {
         Ok(())
     }
 
+    /// Leaves the weights of the inputs `kept` as they are and adds to the bias, and to `hidden`, the mean of what the others
+    /// gave: `b += W[:, gone] · E[x_gone]` (FLAP, An et al., arXiv 2312.11983). False where there is no bias.
+    pub(super) fn compensate(
+        &mut self,
+        cpu: &Cpu,
+        kept: &[usize],
+        inputs: &[Vec<f32>],
+        hidden: &mut [Vec<f32>],
+    ) -> bool {
+        let Some(columns) = self.inputs.checked_sub(1).filter(|_| self.has_bias) else { return false };
+        let mut means = vec![0.0_f64; columns];
+        let count = inputs.iter().map(Vec::len).sum::<usize>() / columns.max(1);
+        for row in inputs.iter().flat_map(|rows| rows.chunks_exact(columns.max(1))) {
+            means.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value));
+        }
+        for &index in kept {
+            means.get_mut(index).into_iter().for_each(|mean| *mean = 0.0);
+        }
+        let (mut shift, mut weights) = (Vec::new(), Vec::new());
+        for row in self.weights.chunks_exact(self.inputs) {
+            let missed: f64 = row.iter().zip(&means).map(|(weight, sum)| f64::from(*weight) * sum).sum();
+            let missed = (missed / count.max(1) as f64) as f32;
+            shift.push(missed);
+            weights.extend(kept.iter().filter_map(|&index| row.get(index)));
+            weights.extend(row.last().map(|bias| bias + missed));
+        }
+        hidden.iter_mut().for_each(|hidden| cpu.add_bias(hidden, &shift));
+        self.inputs = kept.len() + 1;
+        self.weights = weights;
+        true
+    }
+
     /// How the weights of the inputs that stay differ from before; zeros for those that go.
     fn changes(&self, kept: &[usize], fitted: &[f32]) -> Result<Matrix, PruningError> {
         let mut changes = vec![0.0; self.weights.len()];
