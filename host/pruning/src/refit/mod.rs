@@ -167,11 +167,14 @@ impl Fitting<'_> {
             return Ok(());
         }
         let mut projection = Projection::read(self.checkpoint, layer, part)?;
-        if !self.request.bias_only {
-            projection.fit(self.steps.cpu(), kept, inputs, &mut self.hidden, self.request.ridge)?;
-        } else if !projection.compensate(self.steps.cpu(), kept, inputs, &mut self.hidden) {
+        let cpu = self.steps.cpu();
+        if self.request.bias_only {
+            let bias = projection.compensating_bias(cpu, kept, inputs, &mut self.hidden);
+            let name = format!("model.layers.{place}.{part}.bias");
+            self.tensors.extend(bias.map(|bias| (name, bias)));
             return Ok(());
         }
+        projection.fit(cpu, kept, inputs, &mut self.hidden, self.request.ridge)?;
         projection.store(place, part, &mut self.tensors);
         Ok(())
     }
