@@ -221,20 +221,19 @@ def flap(model, layer, unit):
 
 
 def magnitude(model, layer, unit):
-    weights = {name: matrix**2 for name, matrix in model.weights[layer].items()}
-    channels = lambda suffix: (
-        weights["gate" + suffix].sum(axis=1) + weights["up" + suffix].sum(axis=1) + weights["down" + suffix].sum(axis=0)
-    )
+    weights = model.weights[layer]
+    norm = lambda name, axis: np.linalg.norm(weights[name], axis=axis)
+    channels = lambda suffix: norm("gate" + suffix, 1) * norm("up" + suffix, 1) * norm("down" + suffix, 0)
     if unit == "ffn-channel":
         return channels("")
     if unit == "expert":
         return [channels(f"-{expert}").sum() for expert in range(EXPERTS)]
     if unit == "expert-channel":
         return np.concatenate([channels(f"-{expert}") for expert in range(EXPERTS)])
-    scores = heads_or_groups(weights["query"].sum(axis=1) + weights["attention-output"].sum(axis=0), unit)
-    if unit == "kv-group":
-        scores = scores + (weights["key"] + weights["value"]).sum(axis=1).reshape(GROUPS, -1).sum(axis=1)
-    return scores
+    rows = lambda name: np.linalg.norm(weights[name].reshape(-1, HEAD_DIM * HIDDEN), axis=1)
+    outputs = np.linalg.norm(weights["attention-output"].T.reshape(HEADS, -1), axis=1)
+    shared = np.repeat(rows("key") * rows("value"), HEADS // GROUPS)
+    return of_heads(rows("query") * outputs * shared, unit)
 
 
 def attention_entropy(model, layer, unit):
@@ -253,7 +252,7 @@ def attention_entropy(model, layer, unit):
             pairs += keys
     standardised = lambda x: (x - x.mean()) / x.std()
     variance = squares / pairs - (scores / pairs) ** 2
-    return of_heads(standardised(entropies / counted) + standardised(variance), unit)
+    return of_heads(np.maximum(standardised(entropies / counted), standardised(variance)), unit)
 
 
 def reap(model, layer, unit):

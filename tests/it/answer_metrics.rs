@@ -1,5 +1,6 @@
 //! `espalier evaluate` with the metrics of answers gives the figures of sacrebleu and rouge-score for the pairs of
-//! `golden/text_metrics.py`, and answers samples itself where the data has no candidate.
+//! `golden/text_metrics.py`, those of `golden/repetition.py` for how varied the answers are, and answers samples itself where
+//! the data has no candidate.
 
 use std::fs;
 use std::path::Path;
@@ -69,6 +70,25 @@ fn the_components_give_the_figures_of_sacrebleu_and_rouge_score() {
 }
 
 #[test]
+fn the_component_counts_repetition_as_pythons_sets_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = synthetic::model(folder.path(), 1);
+    let golden = program::root().join("tests/golden/data/text-metrics");
+    let expected: Value =
+        serde_json::from_str(&fs::read_to_string(golden.join("repetition.json")).unwrap()).unwrap();
+    for language in ["en", "zh"] {
+        let report = evaluate(&model, &golden.join(language).with_extension("jsonl"), "repetition", &[]);
+        for name in ["distinct-1", "distinct-2", "distinct-3", "repetition.4-grams"] {
+            is_near(figure(&report, 0, name), expected[language][name].as_f64().unwrap());
+        }
+        let measured = report["rows"][0]["measurements"].as_array().unwrap();
+        let repeated = measured.iter().find(|one| one["name"] == "repetition.4-grams").unwrap();
+        let error = expected[language]["standard-error"].as_f64().unwrap();
+        is_near(repeated["standard_error"].as_f64().unwrap(), error);
+    }
+}
+
+#[test]
 fn the_model_answers_as_it_generates_and_is_compared_with_its_baseline() {
     let folder = tempfile::tempdir().unwrap();
     let (model, baseline) = (synthetic::model(folder.path(), 1), synthetic::model(folder.path(), 2));
@@ -96,12 +116,18 @@ fn the_model_answers_as_it_generates_and_is_compared_with_its_baseline() {
     // A text long enough for the windows of agreement.
     fs::write(&data, [lines.join("\n"), "\n".to_owned()].concat().repeat(20)).unwrap();
     let more = ["--baseline", baseline.to_str().unwrap(), "--answer-tokens", "12"];
-    let report = evaluate(&model, &data, "exact-match,agreement,repetition", &more);
+    let report = evaluate(&model, &data, "exact-match,agreement,repetition,speed", &more);
     assert_eq!(figure(&report, 1, "exact-match"), 1.0);
     assert!(figure(&report, 0, "exact-match") < 1.0);
     assert!(figure(&report, 1, "agreement.kl") > 0.0);
     let share = figure(&report, 1, "distinct-1");
     assert!(share > 0.0 && share <= 1.0, "{share}");
+    let (latency, first) =
+        (figure(&report, 1, "speed.latency-p50-ms"), figure(&report, 1, "speed.first-token-p50-ms"));
+    assert!(first > 0.0 && first < latency, "{first} ms to the first token of {latency} ms");
+    assert!(figure(&report, 1, "speed.latency-p99-ms") >= latency);
+    assert!(figure(&report, 1, "speed.ms-per-token") > 0.0);
+    assert!(figure(&report, 1, "speed.tokens-per-second") > 0.0);
 }
 
 #[test]

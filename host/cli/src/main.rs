@@ -10,6 +10,7 @@ mod device_choice;
 mod oci;
 mod process_environment;
 mod progress_bar;
+mod protected_layers;
 #[cfg(test)]
 mod reference;
 

@@ -74,8 +74,8 @@ pub use limits::{HostConfig, Limits};
 pub use lookup::{DIRECTORY_VARIABLE, find_component, read_component};
 pub use metric::EvaluationMetric;
 pub use metric_inputs::{
-    Baseline, Generator, InputError, Measurement, MetricInputs, MetricReport, Sample, Sampling, StreamStep,
-    TextScorer, TokenComparison, TokenStream,
+    Baseline, GenerationTiming, Generator, InputError, Measurement, MetricInputs, MetricReport, Sample,
+    Sampling, StreamStep, TextScorer, TokenComparison, TokenStream,
 };
 pub use provision::Provision;
 pub use router::RequestRouter;

@@ -123,8 +123,6 @@ impl Limits {
             guest_time: Duration::from_secs(120),
             wall_time: Duration::from_secs(24 * 3600),
             host_calls: 10_000_000,
-            tensor_bytes: 0,
-            tensors: 0,
             sessions: 64,
             generated_tokens: 1_000_000,
             notes: 16,

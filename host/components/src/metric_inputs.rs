@@ -8,7 +8,9 @@
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use espalier_kernels::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelFacts;
@@ -48,6 +50,10 @@ pub trait TextScorer: Send + Sync {
     /// The natural logarithm of the probability of each token of `window[score_from..]` given all before it:
     /// `window.len() - score_from` values, `1 <= score_from <= window.len() <= max_window`.
     fn log_probabilities(&self, window: &[u32], score_from: usize) -> Result<Vec<f32>, InputError>;
+
+    /// The hidden states behind the first `layers` decoder layers, `[window.len(), hidden_size]`:
+    /// `1 <= window.len() <= max_window`, and the model has so many layers.
+    fn hidden_states(&self, window: &[u32], layers: usize) -> Result<Tensor, InputError>;
 }
 
 /// One sample of the evaluation data.
@@ -74,6 +80,9 @@ pub trait Generator: Send + Sync {
 
     /// The model's answer to the sample at `index`, which has no candidate. The same every time.
     fn answer(&self, index: usize) -> Result<String, InputError>;
+
+    /// How long that answer took, where the model gave it.
+    fn answer_timing(&self, index: usize) -> Result<Option<GenerationTiming>, InputError>;
 }
 
 /// How a continuation is drawn. All numbers are inside their ranges.
@@ -97,6 +106,24 @@ pub struct Sampling {
 pub trait TokenStream: Send {
     /// Waits for what comes next; the end again after the end.
     fn next(&mut self) -> Result<StreamStep, InputError>;
+
+    /// How long it took; none before the end.
+    fn timing(&self) -> Option<GenerationTiming>;
+}
+
+/// How long a model took to generate something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenerationTiming {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated, the end token included.
+    pub tokens: usize,
+    /// When it was asked for, counted from a moment that is the same for all that a [`Generator`] generates.
+    pub begun: Duration,
+    /// From then to the first token.
+    pub first_token: Duration,
+    /// From then to the end.
+    pub total: Duration,
 }
 
 /// What comes next in a [`TokenStream`].

@@ -1,5 +1,7 @@
 //! What a request's stream carries.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use crate::logprobs::TokenLogprobs;
@@ -31,8 +33,10 @@ pub enum Event {
     Finished {
         /// Why it ended.
         reason: FinishReason,
-        /// What it took.
+        /// Its tokens.
         usage: Usage,
+        /// How long it took.
+        times: RequestTimes,
     },
     /// The request's constraint went beyond its limits, and why; nothing follows.
     GrammarTooComplex(String),
@@ -68,4 +72,13 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens generated, the end token included.
     pub completion_tokens: usize,
+}
+
+/// How long a request took, from when it was submitted; waiting is part of it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// Until its first token.
+    pub first_token: Duration,
+    /// Until its end.
+    pub total: Duration,
 }

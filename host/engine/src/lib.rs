@@ -34,7 +34,7 @@ pub use config::{DRAFT_TOKENS, EngineConfig};
 pub use constraint::{Constraint, ConstraintCompiler, Grammar, Notation};
 pub use engine::{Engine, EngineModels, EngineStatus};
 pub use error::EngineError;
-pub use event::{Event, EventStream, FinishReason, Usage};
+pub use event::{Event, EventStream, FinishReason, RequestTimes, Usage};
 pub use generation::{Generation, GenerationId, VariantSource};
 pub use logprobs::{MAX_TOP_LOGPROBS, TokenLogprobs};
 pub use observer::{EngineObserver, RequestRecord, Silent, StepRecord};

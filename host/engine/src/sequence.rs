@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::cache::BlockTables;
 use crate::config::Limits;
 use crate::constraint::{AllowedTokens, Constraint};
-use crate::event::{Event, FinishReason, Usage};
+use crate::event::{Event, FinishReason, RequestTimes, Usage};
 use crate::logit_adjustment::Eligible;
 use crate::logprobs::TokenLogprobs;
 use crate::observer::{EngineObserver, RequestRecord};
@@ -276,6 +276,12 @@ impl Sequence {
         }
     }
 
+    fn request_times(&self) -> RequestTimes {
+        let total = self.times.arrived.elapsed();
+        let first_token = self.times.first_token.map_or(total, |first| first - self.times.arrived);
+        RequestTimes { first_token, total }
+    }
+
     fn observe_token(&mut self, observer: &dyn EngineObserver) {
         let now = Instant::now();
         match self.times.last_token.replace(now) {
@@ -300,7 +306,7 @@ impl Sequence {
 
     fn send_end(&self) {
         if let Some(reason) = self.finish {
-            self.send(Event::Finished { reason, usage: self.usage() });
+            self.send(Event::Finished { reason, usage: self.usage(), times: self.request_times() });
         }
     }
 

@@ -5,8 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use espalier_components::{Generator, InputError, Sample, Sampling, StreamStep, TokenStream};
+use espalier_components::{
+    GenerationTiming, Generator, InputError, Sample, Sampling, StreamStep, TokenStream,
+};
 use espalier_engine::{
     Engine, EngineConfig, EngineModels, Event, EventStream, FinishReason, GenerateRequest, SamplingParams,
     Silent,
@@ -27,7 +30,18 @@ pub struct ModelGenerator {
     answer_tokens: usize,
     work: Arc<Work>,
     engine: Mutex<Option<Engine>>,
-    answers: Mutex<Option<Arc<[String]>>>,
+    answers: Mutex<Option<Arc<[Answer]>>>,
+    /// From when the beginnings of continuations are counted.
+    origin: Instant,
+}
+
+/// What the model says to a sample.
+#[derive(Clone, Default)]
+pub(crate) struct Answer {
+    /// The text; empty where the data has the answer.
+    pub(crate) text: String,
+    /// How long it took.
+    timing: Option<GenerationTiming>,
 }
 
 impl ModelGenerator {
@@ -51,6 +65,7 @@ impl ModelGenerator {
             work,
             engine: Mutex::default(),
             answers: Mutex::default(),
+            origin: Instant::now(),
         }
     }
 
@@ -74,20 +89,23 @@ impl ModelGenerator {
     }
 
     fn submit(&self, request: GenerateRequest) -> Result<Continuation, EvaluationError> {
-        let events = self.engine()?.submit(request)?;
-        Ok(Continuation { name: self.name.clone(), work: Arc::clone(&self.work), events, end: None })
+        let engine = self.engine()?;
+        let begun = self.origin.elapsed();
+        let events = engine.submit(request)?;
+        let (name, work) = (self.name.clone(), Arc::clone(&self.work));
+        Ok(Continuation { name, work, events, begun, end: None })
     }
 
     /// The answers to all samples without a candidate, as many at once as the engine runs.
-    pub(crate) fn texts(&self) -> Result<Arc<[String]>, EvaluationError> {
+    pub(crate) fn answers(&self) -> Result<Arc<[Answer]>, EvaluationError> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &*answers {
             return Ok(Arc::clone(known));
         }
-        let mut texts = vec![String::new(); self.samples.len()];
+        let mut found = vec![Answer::default(); self.samples.len()];
         let mut running = VecDeque::new();
-        let unanswered = self.samples.iter().zip(&mut texts).enumerate();
-        for (index, (sample, text)) in unanswered.filter(|(_, (sample, _))| sample.candidate.is_none()) {
+        let unanswered = self.samples.iter().zip(&mut found).enumerate();
+        for (index, (sample, answer)) in unanswered.filter(|(_, (sample, _))| sample.candidate.is_none()) {
             if running.len() == EngineConfig::default().max_sequences {
                 finish(&mut running)?;
             }
@@ -97,21 +115,22 @@ impl ModelGenerator {
             let request =
                 GenerateRequest::new(prompt, Some(self.answer_tokens), SamplingParams::greedy(), Vec::new())
                     .map_err(EvaluationError::from);
-            running.push_back((request.and_then(|request| self.submit(request)).map_err(of_sample)?, text));
+            running.push_back((request.and_then(|request| self.submit(request)).map_err(of_sample)?, answer));
         }
         while !running.is_empty() {
             finish(&mut running)?;
         }
-        Ok(Arc::clone(answers.insert(texts.into())))
+        Ok(Arc::clone(answers.insert(found.into())))
     }
 }
 
 /// Reads the continuation that began first to its end.
-fn finish(running: &mut VecDeque<(Continuation, &mut String)>) -> Result<(), EvaluationError> {
+fn finish(running: &mut VecDeque<(Continuation, &mut Answer)>) -> Result<(), EvaluationError> {
     let Some((mut continuation, answer)) = running.pop_front() else { return Ok(()) };
     while let StreamStep::Piece { text, .. } = continuation.step()? {
-        answer.push_str(&text);
+        answer.text.push_str(&text);
     }
+    answer.timing = continuation.timing();
     Ok(())
 }
 
@@ -134,7 +153,11 @@ impl Generator for ModelGenerator {
     }
 
     fn answer(&self, index: usize) -> Result<String, InputError> {
-        Ok(self.texts()?.get(index).cloned().unwrap_or_default())
+        Ok(self.answers()?.get(index).map(|answer| answer.text.clone()).unwrap_or_default())
+    }
+
+    fn answer_timing(&self, index: usize) -> Result<Option<GenerationTiming>, InputError> {
+        Ok(self.answers()?.get(index).and_then(|answer| answer.timing))
     }
 }
 
@@ -143,14 +166,15 @@ struct Continuation {
     name: String,
     work: Arc<Work>,
     events: EventStream,
-    end: Option<StreamStep>,
+    begun: Duration,
+    end: Option<(StreamStep, GenerationTiming)>,
 }
 
 impl Continuation {
     fn step(&mut self) -> Result<StreamStep, EvaluationError> {
         loop {
             self.work.check()?;
-            if let Some(end) = &self.end {
+            if let Some((end, _)) = &self.end {
                 return Ok(end.clone());
             }
             match self.events.blocking_recv() {
@@ -159,11 +183,19 @@ impl Continuation {
                     let log_probabilities = logprobs.iter().map(|token| token.logprob).collect();
                     return Ok(StreamStep::Piece { text, tokens: token_ids, log_probabilities });
                 }
-                Some(Event::Finished { reason, .. }) => {
-                    self.end = Some(match reason {
+                Some(Event::Finished { reason, usage, times }) => {
+                    let end = match reason {
                         FinishReason::Stop => StreamStep::Stopped,
                         FinishReason::Length => StreamStep::ReachedLength,
-                    });
+                    };
+                    let timing = GenerationTiming {
+                        prompt_tokens: usage.prompt_tokens,
+                        tokens: usage.completion_tokens,
+                        begun: self.begun,
+                        first_token: times.first_token,
+                        total: times.total,
+                    };
+                    self.end = Some((end, timing));
                 }
                 Some(Event::Prompt { .. }) => {}
                 Some(Event::Failed(reason) | Event::GrammarTooComplex(reason)) => {
@@ -182,5 +214,9 @@ impl Continuation {
 impl TokenStream for Continuation {
     fn next(&mut self) -> Result<StreamStep, InputError> {
         Ok(self.step()?)
+    }
+
+    fn timing(&self) -> Option<GenerationTiming> {
+        self.end.as_ref().map(|(_, timing)| *timing)
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod facts;
 mod generator;
+mod hidden_states;
 mod logits;
 mod memory;
 mod report;

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use espalier_components::{InputError, TextScorer};
+use espalier_kernels::Tensor;
 use espalier_model::Model;
 
 use crate::error::EvaluationError;
+use crate::hidden_states::hidden_states;
 use crate::logits::{WindowLogits, log_probability};
 use crate::text::EvaluationText;
 use crate::work::Work;
@@ -69,5 +71,12 @@ impl TextScorer for ModelScorer {
 
     fn log_probabilities(&self, window: &[u32], score_from: usize) -> Result<Vec<f32>, InputError> {
         Ok(self.score(window, score_from)?)
+    }
+
+    fn hidden_states(&self, window: &[u32], layers: usize) -> Result<Tensor, InputError> {
+        self.work.check()?;
+        let states = hidden_states(&self.model, window, layers)?;
+        self.work.add(window.len());
+        Ok(states)
     }
 }

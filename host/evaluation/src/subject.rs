@@ -127,9 +127,9 @@ impl LoadedSubject {
         self.work.restart();
         let total = prompts.len() as u64;
         report("answers", 0, Some(total))?;
-        let answers = generator.texts()?;
+        let answers = generator.answers()?;
         report("answers", total, Some(total))?;
-        Ok(answers.to_vec())
+        Ok(answers.iter().map(|answer| answer.text.clone()).collect())
     }
 
     fn inputs(&self, baseline: Option<&Arc<Model>>) -> MetricInputs {

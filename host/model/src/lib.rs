@@ -35,7 +35,9 @@ pub use checkpoint::{Checkpoint, CheckpointFormat};
 pub use cuda::{CudaCache, KeyValueCache};
 pub use error::ModelError;
 pub use export::{Conversion, ConversionReport, FormatChange, convert, export_gguf, export_hugging_face};
-pub use forward::{Ablation, ExpertRows, ForwardBatch, LayerSteps, LogitRows, LogitSink, Routing};
+pub use forward::{
+    Ablation, ExpertRows, ForwardBatch, LayerSteps, LogitRows, LogitSink, MixtureStep, Routing,
+};
 pub use gguf::{write_gguf, write_gguf_in_parts};
 pub use hugging_face::{Shapes, write_hugging_face, write_hugging_face_in_parts};
 pub use inspect::{FormatSum, Inspection, PartSums};

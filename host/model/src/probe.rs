@@ -30,11 +30,14 @@ pub enum Probe {
     RouterWeights,
     /// The Euclidean norm of each expert's output before it is weighted, 0 likewise: `[tokens, experts]`.
     ExpertOutputNorm,
+    /// The gated activation of each expert, summed over the tokens that pass through it: `[experts, ffn_size]`. Recovery sees
+    /// it; policies don't.
+    ExpertActivationSum,
 }
 
 impl Probe {
     /// Every probe, in a fixed order.
-    pub const ALL: [Probe; 11] = [
+    pub const ALL: [Probe; 12] = [
         Probe::HeadOutput,
         Probe::FfnActivation,
         Probe::LayerInput,
@@ -46,6 +49,7 @@ impl Probe {
         Probe::RouterLogits,
         Probe::RouterWeights,
         Probe::ExpertOutputNorm,
+        Probe::ExpertActivationSum,
     ];
 
     /// The name used in WIT, plans and reports.
@@ -62,6 +66,7 @@ impl Probe {
             Probe::RouterLogits => "router-logits",
             Probe::RouterWeights => "router-weights",
             Probe::ExpertOutputNorm => "expert-output-norm",
+            Probe::ExpertActivationSum => "expert-activation-sum",
         }
     }
 }
@@ -76,7 +81,8 @@ pub trait ProbeSink {
         true
     }
 
-    /// Takes `values`, a row-major `[tokens, width]` array that is only valid during the call.
+    /// Takes `values`, a row-major `[tokens, width]` array that is only valid during the call; in place of tokens it has the
+    /// experts where the probe's shape says so.
     fn record(&mut self, layer: usize, probe: Probe, tokens: usize, width: usize, values: &[f32]);
 }
 

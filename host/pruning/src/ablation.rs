@@ -80,11 +80,7 @@ impl ModelAblation {
 
 impl espalier_components::Ablation for ModelAblation {
     fn takes_out(&self, unit: Unit) -> bool {
-        match unit {
-            Unit::Layer => true,
-            Unit::ExpertChannel => false,
-            Unit::Head | Unit::KvGroup | Unit::FfnChannel | Unit::Expert => !self.model.ablates_layers_only(),
-        }
+        unit == Unit::Layer || !self.model.ablates_layers_only()
     }
 
     fn loss(&self, without: &[AblatedUnit]) -> Result<f64, InputError> {
@@ -108,8 +104,8 @@ pub(crate) fn ablation(spec: &ModelSpec, without: &[AblatedUnit]) -> Result<Abla
             Unit::FfnChannel => ablation.remove_channel(spec, layer, index)?,
             Unit::Expert => ablation.remove_expert(spec, layer, index)?,
             Unit::ExpertChannel => {
-                let expected = "layers, heads, key/value groups, channels of dense blocks and experts";
-                return Err(ModelError::unsupported("ablation of a unit", unit.name(), expected));
+                let channels = spec.layers.get(layer).map_or(1, |layer| layer.ffn_size.max(1));
+                ablation.remove_expert_channel(spec, layer, index / channels, index % channels)?;
             }
         }
     }

@@ -32,7 +32,10 @@ impl Protected {
     }
 
     /// Refuses layers and indices that the model does not have.
-    fn check(&self, spec: &ModelSpec) -> Result<(), PruningError> {
+    ///
+    /// # Errors
+    /// [`PruningError::Protected`] with the first of them.
+    pub fn check(&self, spec: &ModelSpec) -> Result<(), PruningError> {
         let refused = |what: &str, found: usize, count: usize| {
             Err(PruningError::Protected {
                 what: format!("{what} {found} is named among protected units of the kind {}", self.unit),

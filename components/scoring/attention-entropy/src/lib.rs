@@ -5,15 +5,15 @@
 //! `-Σ p ln p` of its attention, the sink's share included, and H / ln n is between 0 and 1 whatever n. Over all tokens of
 //! all sequences, a head has the mean of H / ln n (tokens that see one key say nothing and are left out) and the variance of
 //! its scores `q·k / √d` before the softmax, over all pairs of a token and a key that it sees. Both are standardised
-//! among the heads of the layer, and the score is their sum:
+//! among the heads of the layer, and the score is the larger one:
 //!
 //! ```text
-//! s_h = z(mean H̃)_h + z(var q·k)_h
+//! s_h = max( z(mean H̃)_h , z(var q·k)_h )
 //! ```
 //!
-//! The rule that a head goes when both are low is that of the project's brief; the normalisation by ln n and the pooled
-//! variance (law of total variance from each token's mean and variance) make it independent of the length of the text. The
-//! score of a key/value group is the sum over its heads.
+//! so that a head goes when both are low, which is the rule of the project's brief: of a sum, one that is very low would be
+//! enough. The normalisation by ln n and the pooled variance (law of total variance from each token's mean and variance)
+//! make it independent of the length of the text. The score of a key/value group is the sum over its heads.
 
 use espalier_scoring_policy::{
     Description, Guest, GuestJob, Job, LayerShape, ModelShape, Probe, ScoredUnit, Sums, Tensor, Traces, Unit,
@@ -86,7 +86,7 @@ impl GuestJob for Pass {
         let heads: Vec<f64> = standardised(&entropy)
             .into_iter()
             .zip(standardised(&variance))
-            .map(|(entropy, variance)| entropy + variance)
+            .map(|(entropy, variance)| entropy.max(variance))
             .collect();
         Ok(if unit == Unit::KvGroup { by_group(&heads, &self.shape, layer) } else { heads })
     }

@@ -10,8 +10,12 @@
 //! ```
 //!
 //! The variance is the population's, merged from those of single sequences (Chan, Golub and LeVeque, 1983). The score of a
-//! key/value group is the sum over its heads. Adding the mean of what goes to the projection's bias, the other half of
-//! the method, changes weights and is the host's business.
+//! key/value group is the sum over its heads.
+//!
+//! The other half of the method, adding the mean of what goes to the projection's bias, changes the model and is the host's
+//! business: `espalier prune --policy flap --refit --bias-only`, or `--refit` alone, whose least squares have the bias as one
+//! more input. A projection without a bias (those of a Llama and Qwen2) gets fitted weights in its place; the biases of experts
+//! make up for their channels.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

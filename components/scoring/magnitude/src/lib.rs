@@ -1,12 +1,18 @@
 //! Magnitude: a unit whose weights are small matters little.
 //!
-//! The score is the sum of squares of all weights of the matrices that go with the unit (the L2 variant of LLM-Pruner's
-//! magnitude importance, Ma, Fang and Wang, arXiv 2305.11627; biases, norms and sinks are left out):
+//! The score is the product of the Euclidean norms of what goes with the unit in each of its coupled matrices (the magnitude
+//! importance of LLM-Pruner with its aggregation "production", Ma, Fang and Wang, arXiv 2305.11627, §3.2; biases, norms and
+//! sinks are left out):
 //!
-//! * a head: its rows of the query projection and its columns of the output projection;
-//! * a key/value group: its heads, and its rows of the key and value projections;
-//! * a channel: its rows of gate and up and its column of down;
-//! * an expert: its three matrices.
+//! * a channel: ‖gate‖ · ‖up‖ · ‖down‖, its rows of gate and up and its column of down;
+//! * a head: ‖query‖ · ‖key‖ · ‖value‖ · ‖output‖, its rows of the query projection, those of key and value that it shares with
+//!   its group, and its columns of the output projection;
+//! * a key/value group: the sum over its heads;
+//! * an expert: the sum over its channels.
+//!
+//! Why not the sum of the squares: a channel's up row can be made twice as large and its down column half as large, a head's
+//! values and queries likewise, and the model is the same. A product does not see that, a sum does. That makes it no better a
+//! judge than weights can be: `bench/reports/policies.md` has what it costs on a real model.
 //!
 //! It needs no probes, so the host neither loads the model nor reads text.
 
@@ -59,16 +65,21 @@ impl GuestJob for Weights {
 
 impl Weights {
     fn heads(&self, layer: u32) -> Result<Vec<f64>, String> {
-        let queries = rows(&weights::values(layer, Projection::Query, None)?)?;
-        let outputs = values(&weights::values(layer, Projection::AttentionOutput, None)?.sum_squares())?;
-        Ok(by_head(&sum([queries, outputs]), &self.shape))
+        let of = |projection| weights::values(layer, projection, None);
+        let by_head = |channels: &[f64]| square_roots(by_head(channels, &self.shape));
+        let queries = by_head(&squares_of_rows(&of(Projection::Query)?)?);
+        let keys = by_head(&squares_of_rows(&of(Projection::Key)?)?);
+        let shared = by_head(&squares_of_rows(&of(Projection::Value)?)?);
+        let outputs = by_head(&values(&of(Projection::AttentionOutput)?.sum_squares())?);
+        let heads_per_group = queries.len() / keys.len().max(1);
+        let groups = product([keys, shared]);
+        let groups =
+            groups.into_iter().flat_map(|group| std::iter::repeat_n(group, heads_per_group)).collect();
+        Ok(product([queries, outputs, groups]))
     }
 
     fn groups(&self, layer: u32) -> Result<Vec<f64>, String> {
-        let heads = by_group(&self.heads(layer)?, &self.shape, layer);
-        let keys = rows(&weights::values(layer, Projection::Key, None)?)?;
-        let values = rows(&weights::values(layer, Projection::Value, None)?)?;
-        Ok(sum([heads, by_head(&keys, &self.shape), by_head(&values, &self.shape)]))
+        Ok(by_group(&self.heads(layer)?, &self.shape, layer))
     }
 
     /// By expert, its channels.
@@ -79,21 +90,25 @@ impl Weights {
 }
 
 fn channels(layer: u32, expert: Option<u32>) -> Result<Vec<f64>, String> {
-    let gate = rows(&weights::values(layer, Projection::Gate, expert)?)?;
-    let up = rows(&weights::values(layer, Projection::Up, expert)?)?;
-    let down = values(&weights::values(layer, Projection::Down, expert)?.sum_squares())?;
-    Ok(sum([gate, up, down]))
+    let gate = values(&weights::values(layer, Projection::Gate, expert)?.row_l2_norm())?;
+    let up = values(&weights::values(layer, Projection::Up, expert)?.row_l2_norm())?;
+    let down = values(&weights::values(layer, Projection::Down, expert)?.l2_norm())?;
+    Ok(product([gate, up, down]))
 }
 
 /// The sum of squares of each row.
-fn rows(matrix: &Tensor) -> Result<Vec<f64>, String> {
+fn squares_of_rows(matrix: &Tensor) -> Result<Vec<f64>, String> {
     Ok(values(&matrix.row_l2_norm())?.into_iter().map(|norm| norm * norm).collect())
 }
 
+fn square_roots(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(f64::sqrt).collect()
+}
+
 /// Element by element.
-fn sum<const COUNT: usize>(parts: [Vec<f64>; COUNT]) -> Vec<f64> {
+fn product<const COUNT: usize>(parts: [Vec<f64>; COUNT]) -> Vec<f64> {
     let length = parts.iter().map(Vec::len).min().unwrap_or(0);
-    (0..length).map(|index| parts.iter().filter_map(|part| part.get(index)).sum()).collect()
+    (0..length).map(|index| parts.iter().filter_map(|part| part.get(index)).product()).collect()
 }
 
 espalier_scoring_policy::export!(Magnitude);

@@ -17,6 +17,7 @@ use espalier_pruning::{
 use crate::component_file;
 use crate::device_choice::DeviceChoice;
 use crate::progress_bar::Bar;
+use crate::protected_layers::protected_layers;
 
 use super::recipe::{self, RecipeArguments};
 
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "uniform", value_parser = allocation, conflicts_with_all = ["plan", "recipe"])]
     allocation: Allocation,
     /// Units that must stay: a kind, and layers where not all are meant. Several allowed: `layer=0:1,ffn-channel=29`.
-    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected,
+    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected_layers,
           conflicts_with_all = ["plan", "recipe"])]
     protect: Vec<Protected>,
     /// How many units of a kind stay: layers in all; experts, heads, groups and channels in each layer; channels in each
@@ -94,6 +95,10 @@ pub(crate) struct Args {
     /// With --refit, let the biases of the experts that stay make up for the mean of those that go.
     #[arg(long, requires = "refit")]
     expert_mean: bool,
+    /// With --refit, leave weights as they are and let biases make up for the mean of what goes, as FLAP does; projections
+    /// without a bias stay as they are.
+    #[arg(long, requires = "refit")]
+    bias_only: bool,
     /// The channels kept are a multiple of this.
     #[arg(long, value_name = "N", default_value_t = Constraints::default().ffn_channel_multiple)]
     ffn_channel_multiple: usize,
@@ -134,17 +139,6 @@ fn storage_type(name: &str) -> Result<StorageType, String> {
 fn allocation(name: &str) -> Result<Allocation, String> {
     Allocation::parse(name)
         .ok_or_else(|| format!("\"{name}\" is not an allocation; expected uniform, global or sensitivity"))
-}
-
-/// `--protect`.
-fn protected(text: &str) -> Result<Protected, String> {
-    let (unit, layers) = text.split_once('=').map_or((text, None), |(unit, layers)| (unit, Some(layers)));
-    let unit: Unit = unit.parse().map_err(|error| format!("{error}"))?;
-    let layers = layers.map(|layers| layers.split(':').map(str::parse).collect::<Result<Vec<usize>, _>>());
-    let layers = layers.transpose().map_err(|_| {
-        format!("\"{text}\" does not name layers; expected KIND, or KIND=N:N:… with numbers of layers")
-    })?;
-    Ok(Protected { unit, layers, indices: None })
 }
 
 /// `--layout`.
@@ -258,8 +252,8 @@ fn make_plan(args: &Args, checkpoint: &Arc<Checkpoint>, progress: &mut dyn Progr
 /// Fits what the plan leaves.
 fn fit(args: &Args, checkpoint: &Arc<Checkpoint>, plan: &Plan, progress: &mut dyn Progress) -> Result<Refit> {
     let model = ModelSource::Load(args.device.open(args.threads)?);
-    let (calibration, how) =
-        (args.calibration_request(), RefitRequest { ridge: args.ridge, expert_mean: args.expert_mean });
+    let calibration = args.calibration_request();
+    let how = RefitRequest { ridge: args.ridge, expert_mean: args.expert_mean, bias_only: args.bias_only };
     Ok(refit_plan(checkpoint, &model, plan, &args.calibration, &calibration, how, progress)?)
 }
 

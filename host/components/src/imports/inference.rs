@@ -1,9 +1,13 @@
 //! `espalier:kernels/inference`, all but its sessions.
 
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
 use crate::MetricInputs;
 use crate::bindings::interfaces::inference::Host;
 use crate::bindings::interfaces::types::Error;
-use crate::context::Context;
+use crate::context::{Context, HostTensor};
 use crate::instance::InputFailed;
 
 impl Host for Context {
@@ -30,6 +34,29 @@ impl Host for Context {
         })
     }
 
+    fn hidden_states(
+        &mut self,
+        window: Vec<u32>,
+        layers: u32,
+    ) -> wasmtime::Result<Result<Resource<HostTensor>, Error>> {
+        self.host_call(|context| {
+            let measured = context.measured()?;
+            if let Err(error) = check_window(measured, &window) {
+                return Ok(Err(error));
+            }
+            let (wanted, found) =
+                (usize::try_from(layers).unwrap_or(usize::MAX), measured.facts.layers.len());
+            if wanted > found {
+                return Ok(Err(Error::InvalidArgument(format!("{layers} layers, expected 0 to {found}"))));
+            }
+            let width = usize::try_from(measured.facts.hidden_size).unwrap_or(usize::MAX);
+            let scorer = Arc::clone(&measured.scorer);
+            context.reserve(window.len().saturating_mul(width))?;
+            let states = scorer.hidden_states(&window, wanted).map_err(InputFailed)?;
+            context.keep(Arc::new(states)).map(Ok)
+        })
+    }
+
     fn context_length(&mut self) -> wasmtime::Result<u32> {
         self.host_call(|context| {
             let length = context.measured()?.generator.context_length().map_err(InputFailed)?;
@@ -52,17 +79,12 @@ impl Window {
         score_from: u32,
         replace_first_by_bos: bool,
     ) -> Result<Self, Error> {
-        let limit = measured.scorer.max_window();
-        if tokens.is_empty() || tokens.len() > limit {
-            let found = tokens.len();
-            return Err(Error::InvalidArgument(format!("a window of {found} tokens, expected 1 to {limit}")));
-        }
+        check_window(measured, &tokens)?;
         let from = usize::try_from(score_from).unwrap_or(usize::MAX);
         if from == 0 || from > tokens.len() {
             let limit = tokens.len();
             return Err(Error::InvalidArgument(format!("score-from {score_from}, expected 1 to {limit}")));
         }
-        check_tokens(measured, &tokens)?;
         if let (true, Some(bos), Some(first)) =
             (replace_first_by_bos, measured.scorer.beginning_of_sequence(), tokens.first_mut())
         {
@@ -88,6 +110,15 @@ impl Window {
         }
         Ok(values)
     }
+}
+
+/// Fails unless the window has a token, as many as the model takes at most, and all of them are in the vocabulary.
+fn check_window(measured: &MetricInputs, tokens: &[u32]) -> Result<(), Error> {
+    let (found, limit) = (tokens.len(), measured.scorer.max_window());
+    if found == 0 || found > limit {
+        return Err(Error::InvalidArgument(format!("a window of {found} tokens, expected 1 to {limit}")));
+    }
+    check_tokens(measured, tokens)
 }
 
 /// Fails unless all tokens are in the vocabulary.

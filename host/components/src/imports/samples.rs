@@ -1,5 +1,6 @@
 //! `espalier:kernels/samples`.
 
+use crate::bindings::interfaces::inference::Timing;
 use crate::bindings::interfaces::samples::{Host, Sample as GuestSample};
 use crate::bindings::interfaces::types::Error;
 use crate::context::Context;
@@ -31,6 +32,20 @@ impl Host for Context {
             match &sample.candidate {
                 Some(candidate) => Ok(Ok(candidate.clone())),
                 None => Ok(Ok(measured.generator.answer(index).map_err(InputFailed)?)),
+            }
+        })
+    }
+
+    fn answer_timing(&mut self, index: u32) -> wasmtime::Result<Result<Option<Timing>, Error>> {
+        self.host_call(|context| {
+            let measured = context.measured()?;
+            match sample(measured, index) {
+                Err(error) => Ok(Err(error)),
+                Ok((_, sample)) if sample.candidate.is_some() => Ok(Ok(None)),
+                Ok((index, _)) => {
+                    let found = measured.generator.answer_timing(index).map_err(InputFailed)?;
+                    Ok(Ok(found.map(Timing::from)))
+                }
             }
         })
     }

@@ -6,12 +6,12 @@ use wasmtime::component::Resource;
 
 use super::inference::check_tokens;
 use crate::bindings::interfaces::inference::{
-    FinishReason, HostSession as HostSessionMethods, Piece, Prompt, Sampling as GuestSampling, Step,
+    FinishReason, HostSession as HostSessionMethods, Piece, Prompt, Sampling as GuestSampling, Step, Timing,
 };
 use crate::bindings::interfaces::types::Error;
 use crate::context::{Context, HostSession};
 use crate::instance::InputFailed;
-use crate::{MetricInputs, Sampling, StreamStep};
+use crate::{GenerationTiming, MetricInputs, Sampling, StreamStep};
 
 impl HostSessionMethods for Context {
     fn begin(
@@ -53,8 +53,26 @@ impl HostSessionMethods for Context {
         })
     }
 
+    fn timing(&mut self, session: Resource<HostSession>) -> wasmtime::Result<Option<Timing>> {
+        self.host_call(|context| Ok(context.session(&session)?.timing().map(Timing::from)))
+    }
+
     fn drop(&mut self, session: Resource<HostSession>) -> wasmtime::Result<()> {
         self.host_call(|context| context.close_session(session))
+    }
+}
+
+impl From<GenerationTiming> for Timing {
+    fn from(timing: GenerationTiming) -> Self {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1_000.0;
+        Self {
+            prompt_tokens: count(timing.prompt_tokens),
+            tokens: count(timing.tokens),
+            begun_milliseconds: milliseconds(timing.begun),
+            first_token_milliseconds: milliseconds(timing.first_token),
+            milliseconds: milliseconds(timing.total),
+        }
     }
 }
 

@@ -82,6 +82,37 @@ fn repetition_is_measured_in_answers_or_in_continuations_of_a_text() {
 }
 
 #[test]
+fn speed_is_that_of_the_answers_that_the_model_gave() {
+    let question = Sample { candidate: None, ..sample("", &["?"]) };
+    let mut samples = vec![question; 5];
+    samples[2].candidate = Some("given".to_owned());
+    let found = measure("speed", answered(samples)).unwrap();
+    // numpy.quantile([40, 50, 40, 200], [0.5, 0.99]) and those of [30, 30, 30, 180]
+    let quantiles = [
+        ("latency-p50", 45.0),
+        ("latency-p99", 195.5),
+        ("first-token-p50", 30.0),
+        ("first-token-p99", 175.5),
+    ];
+    for (name, expected) in quantiles {
+        let (value, error) = figure(&found, &format!("speed.{name}-ms"));
+        assert!((value - expected).abs() < 1e-9 && error.is_none(), "{name} {value}");
+    }
+    let (per_token, error) = figure(&found, "speed.ms-per-token");
+    assert!((per_token - 10.0).abs() < 1e-9 && error.unwrap() < 1e-9, "{per_token} {error:?}");
+    // 2, 3, 2 and 3 tokens from the moment 0 to 80 + 200 ms.
+    assert!((figure(&found, "speed.tokens-per-second").0 - 10.0 / 0.28).abs() < 1e-9);
+    assert_eq!(found.notes, ["4 answers of 10 tokens in all, generated together"]);
+
+    let found = measure("speed", answered([sample("given", &["?"])])).unwrap();
+    assert_eq!(found.measurements, []);
+    // Three prefixes of a text, continued.
+    let found = measure("speed", inputs(ScriptedModel::new(199, 512, None))).unwrap();
+    assert_eq!(figure(&found, "speed.latency-p99-ms"), (40.0, None));
+    assert!((figure(&found, "speed.tokens-per-second").0 - 6.0 / 0.04).abs() < 1e-9);
+}
+
+#[test]
 fn the_model_answers_where_the_data_has_no_candidate() {
     let question = Sample { candidate: None, ..sample("", &["the answer 0"]) };
     let writer = Arc::new(ScriptedWriter::default());

@@ -12,7 +12,7 @@ use espalier_components::{
 
 /// Every guest of the repository. Each has a test in this folder; a guest that is not listed fails
 /// [`every_guest_has_a_test`].
-const GUESTS: [(&str, &str); 40] = [
+const GUESTS: [(&str, &str); 42] = [
     ("activation-norm", "activation_norm.rs"),
     ("activation-sparsity", "scoring_formulas.rs"),
     ("agreement", "agreement.rs"),
@@ -30,6 +30,7 @@ const GUESTS: [(&str, &str); 40] = [
     ("fisher", "scoring_formulas.rs"),
     ("fixture-allocate-policy", "hostile_policies.rs"),
     ("fixture-bad-name", "worlds.rs"),
+    ("fixture-hidden-states-metric", "hostile_metrics.rs"),
     ("fixture-hostile-endpoint", "hostile_endpoints.rs"),
     ("fixture-hostile-metric", "hostile_metrics.rs"),
     ("fixture-hostile-policy", "hostile_policies.rs"),
@@ -50,6 +51,7 @@ const GUESTS: [(&str, &str); 40] = [
     ("repetition", "answer_metrics.rs"),
     ("rouge", "answer_metrics.rs"),
     ("shadow", "routers.rs"),
+    ("speed", "answer_metrics.rs"),
     ("taylor", "scoring_formulas.rs"),
     ("wanda", "scoring_formulas.rs"),
     ("weighted-split", "routers.rs"),

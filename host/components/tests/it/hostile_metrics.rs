@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use espalier_components::{ComponentError, Limit, Limits, MetricInputs, MetricReport};
+use espalier_components::{ComponentError, Host, HostConfig, Limit, Limits, MetricInputs, MetricReport};
 
-use crate::guests::facts;
-use crate::scripted_model::{ScriptedModel, ScriptedWriter, figure, inputs, measure, sample};
+use crate::guests::{facts, metric};
+use crate::scripted_model::{ScriptedModel, ScriptedWriter, figure, hidden_state, inputs, measure, sample};
 
 /// What became of the metric that misbehaves like this, and how many continuations outlived it.
 fn run(behaviour: &str) -> (Result<MetricReport, ComponentError>, usize) {
@@ -54,6 +54,39 @@ fn the_end_of_a_session_is_said_again() {
     let report = run("read-beyond-the-end").0.unwrap();
     let found = ["pieces", "tokens", "log-probabilities", "ends"].map(|name| figure(&report, name).0);
     assert_eq!(found, [4.0, 4.0, 4.0, 5.0]);
+}
+
+#[test]
+fn hidden_states_count_towards_the_quota_and_their_arguments_are_checked() {
+    let show = |behaviour: &str, limits: Limits| {
+        let host = Host::new(HostConfig { metric: limits, ..HostConfig::default() }).unwrap();
+        let inputs = MetricInputs { facts: facts(behaviour), ..inputs(ScriptedModel::new(8, 512, None)) };
+        metric(&host, "fixture-hidden-states-metric").evaluate(inputs)
+    };
+    let report = show("llama", Limits::metric()).unwrap();
+    let tokens = ScriptedModel::new(8, 512, None).tokens.clone();
+    let layers = facts("llama").layers.len();
+    for (behind, column) in [(0, 0), (layers, 5)] {
+        let states = tokens.iter().map(|&token| f64::from(hidden_state(token, behind, column)));
+        let mean = states.sum::<f64>() / 8.0;
+        assert!((figure(&report, &format!("behind-{behind}.column-{column}")).0 - mean).abs() < 1e-5);
+    }
+
+    let limits = Limits { tensor_bytes: 1 << 12, ..Limits::metric() };
+    match show("hoard-tensors", limits) {
+        Err(ComponentError::Limit { limit: Limit::TensorBytes { allowed: 4_096, .. }, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let error = show("wrong-arguments", Limits::metric()).unwrap_err().to_string();
+    let said: Vec<&str> = error.split(": ").nth(1).unwrap().lines().collect();
+    let vocabulary = facts("llama").vocab_size;
+    let expected = [
+        "a window of 0 tokens, expected 1 to 512".to_owned(),
+        "a window of 513 tokens, expected 1 to 512".to_owned(),
+        format!("token {vocabulary} of a vocabulary of {vocabulary}"),
+        format!("{} layers, expected 0 to {layers}", layers + 1),
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use espalier_components::{ComponentError, Host, HostConfig, InputError, MetricReport, TextScorer};
+use espalier_kernels::Tensor;
 
 use crate::guests::metric;
 use crate::scripted_model::{ScriptedModel, figure, inputs, log_probability, measure};
@@ -121,6 +122,9 @@ fn time_inside_the_model_is_not_the_guests() {
         fn log_probabilities(&self, window: &[u32], from: usize) -> Result<Vec<f32>, InputError> {
             std::thread::sleep(std::time::Duration::from_millis(200));
             self.0.log_probabilities(window, from)
+        }
+        fn hidden_states(&self, window: &[u32], layers: usize) -> Result<Tensor, InputError> {
+            self.0.hidden_states(window, layers)
         }
     }
     let mut config = HostConfig::default();

@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use espalier_components::{
-    Baseline, ComponentError, Generator, InputError, MetricInputs, MetricReport, Sample, Sampling,
-    StreamStep, TextScorer, TokenComparison, TokenStream,
+    Baseline, ComponentError, GenerationTiming, Generator, InputError, MetricInputs, MetricReport, Sample,
+    Sampling, StreamStep, TextScorer, TokenComparison, TokenStream,
 };
+use espalier_kernels::Tensor;
 
 use crate::guests::{facts, host, metric};
 
@@ -55,6 +57,19 @@ impl TextScorer for ScriptedModel {
         }
         Ok((from..window.len()).map(|position| log_probability(window, position)).collect())
     }
+
+    fn hidden_states(&self, window: &[u32], layers: usize) -> Result<Tensor, InputError> {
+        let width = facts("llama").hidden_size as usize;
+        let states = window
+            .iter()
+            .flat_map(|&token| (0..width).map(move |column| hidden_state(token, layers, column)));
+        Ok(Tensor::new(vec![window.len(), width], states.collect())?)
+    }
+}
+
+/// Its hidden state of a token behind so many layers.
+pub(crate) fn hidden_state(token: u32, layers: usize, column: usize) -> f32 {
+    token as f32 + layers as f32 * 0.5 - column as f32
 }
 
 impl Baseline for ScriptedModel {
@@ -107,6 +122,24 @@ impl Generator for ScriptedWriter {
         self.answers.fetch_add(1, Ordering::Relaxed);
         Ok(format!("the answer {index}"))
     }
+
+    fn answer_timing(&self, index: usize) -> Result<Option<GenerationTiming>, InputError> {
+        Ok(Some(timing(index)))
+    }
+}
+
+/// How long its answer to a sample takes: each begins 20 ms after the one before, has its first token after 30 ms and two,
+/// three or four in all, 10 ms apart, with a slow one among them.
+pub(crate) fn timing(index: usize) -> GenerationTiming {
+    let tokens = 2 + index % 3;
+    let slow = if index == 4 { 150 } else { 0 };
+    GenerationTiming {
+        prompt_tokens: 5,
+        tokens,
+        begun: Duration::from_millis(20 * index as u64),
+        first_token: Duration::from_millis(30 + slow),
+        total: Duration::from_millis(30 + slow + 10 * (tokens as u64 - 1)),
+    }
 }
 
 impl TokenStream for Words {
@@ -118,6 +151,10 @@ impl TokenStream for Words {
         let log_probabilities = if self.sampling.log_probabilities { vec![-0.5] } else { Vec::new() };
         self.written += 1;
         Ok(StreamStep::Piece { text, tokens: vec![7], log_probabilities })
+    }
+
+    fn timing(&self) -> Option<GenerationTiming> {
+        (self.written == self.sampling.max_tokens).then(|| timing(0))
     }
 }
 

@@ -197,7 +197,7 @@ pub(crate) fn collect(mut stream: EventStream) -> Outcome {
         match event {
             Event::Text { text: piece, .. } => text.push_str(&piece),
             Event::Prompt { .. } => {}
-            Event::Finished { reason, usage } => return Outcome { text, reason, usage },
+            Event::Finished { reason, usage, .. } => return Outcome { text, reason, usage },
             Event::Failed(message) | Event::GrammarTooComplex(message) => panic!("{message}"),
         }
     }

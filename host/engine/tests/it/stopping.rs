@@ -1,5 +1,7 @@
 //! How a generation ends.
 
+use std::time::{Duration, Instant};
+
 use espalier_engine::{Event, FinishReason, GenerateRequest, SamplingParams};
 
 use crate::fixture::{collect, config, engine, model, prompt, sampled, sampling};
@@ -58,6 +60,7 @@ fn nothing_ends_a_completion_before_its_least_length() {
 fn every_token_is_reported_where_that_is_asked_for() {
     let engine = engine(&config());
     let request = sampled(prompt(10, 0), 60, 21).with_every_token();
+    let submitted = Instant::now();
     let mut stream = engine.submit(request).unwrap();
     let (mut ids, mut text) = (Vec::new(), String::new());
     loop {
@@ -67,8 +70,10 @@ fn every_token_is_reported_where_that_is_asked_for() {
                 ids.extend(token_ids);
                 text.push_str(&piece);
             }
-            Event::Finished { usage, .. } => {
+            Event::Finished { usage, times, .. } => {
                 assert_eq!(ids.len(), usage.completion_tokens);
+                assert!(times.first_token > Duration::ZERO && times.first_token < times.total);
+                assert!(times.total <= submitted.elapsed());
                 break;
             }
             Event::Prompt { .. } => panic!("nobody asked for that"),

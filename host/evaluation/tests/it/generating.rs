@@ -1,6 +1,7 @@
 //! The model as a writer, as metric components see it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use espalier_components::{Generator, Sample, Sampling, StreamStep, TokenStream};
 use espalier_evaluation::{EvaluationError, ModelGenerator, Work};
@@ -48,6 +49,27 @@ fn answers_are_greedy_continuations_whatever_is_answered_beside_them() {
         assert!(!tokens.is_empty() && tokens.len() <= 12);
     }
     assert_eq!(together.answer(3).unwrap(), "");
+}
+
+#[test]
+fn answers_and_continuations_say_how_long_they_took() {
+    let fixture = Fixture::new();
+    let samples = vec![question(TEXT), Sample { candidate: Some("known".to_owned()), ..question(TEXT) }];
+    let writer = generator(&fixture, samples, &Arc::new(Work::default()));
+    let started = Instant::now();
+    let answer = writer.answer_timing(0).unwrap().unwrap();
+    assert_eq!(answer.prompt_tokens, writer.encode(TEXT).unwrap().len());
+    assert!(answer.tokens >= 1 && answer.tokens <= 12);
+    assert!(answer.first_token <= answer.total && answer.total <= started.elapsed());
+    assert_eq!(writer.answer_timing(0).unwrap(), Some(answer), "it is generated once");
+    assert_eq!(writer.answer_timing(1).unwrap(), None, "the data has the answer");
+
+    let mut stream = writer.begin(&writer.encode(TEXT).unwrap(), &GREEDY).unwrap();
+    assert_eq!(stream.timing(), None);
+    while let StreamStep::Piece { .. } = stream.next().unwrap() {}
+    let timing = stream.timing().unwrap();
+    assert_eq!((timing.prompt_tokens, timing.tokens), (answer.prompt_tokens, answer.tokens));
+    assert!(timing.begun >= answer.begun + answer.total, "one clock for all");
 }
 
 #[test]

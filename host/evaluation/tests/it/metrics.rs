@@ -1,11 +1,13 @@
 //! Evaluations with a metric component: its figures, its progress, and how it ends early.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use espalier_components::{DIRECTORY_VARIABLE, EvaluationMetric, Host, HostConfig, Limits, TextScorer as _};
 use espalier_evaluation::{EvaluationError, EvaluationRequest, ModelScorer, Step, Subject, Work, evaluate};
-use espalier_kernels::Cpu;
+use espalier_kernels::{Cpu, Precision};
+use espalier_model::{Probe, ProbeSink};
 
 use crate::fixture::{Fixture, TEXT};
 
@@ -69,6 +71,48 @@ fn a_component_measures_what_the_model_says_of_the_text() {
         assert!((measurement.value / value - 1.0).abs() < 1e-9, "{measurement:?}, expected {value}");
     }
     assert_eq!(steps.last().unwrap(), &("perplexity".to_owned(), 149, Some(149)));
+}
+
+/// What a calibration records of the layers of a window.
+#[derive(Default)]
+struct Recorded {
+    values: BTreeMap<(usize, Probe), Vec<f32>>,
+}
+
+impl ProbeSink for Recorded {
+    fn wants(&self, layer: usize, probe: Probe) -> bool {
+        probe == Probe::LayerOutput || (layer == 0 && probe == Probe::LayerInput)
+    }
+
+    fn record(&mut self, layer: usize, probe: Probe, _: usize, _: usize, values: &[f32]) {
+        self.values.entry((layer, probe)).or_default().extend_from_slice(values);
+    }
+}
+
+#[test]
+fn hidden_states_are_what_a_calibration_records() {
+    let fixture = Fixture::new();
+    let request = request(&fixture, 150);
+    let (cpu, metrics) = (Cpu::new(1).unwrap(), [metric("fixture-hidden-states-metric", Limits::metric())]);
+    let report =
+        evaluate(&cpu.clone().into(), None, &tiny(&fixture), &metrics, &request, &mut |_| true).unwrap();
+    let text = fixture.text(&TEXT.repeat(40), Some(150));
+    let mut recorded = Recorded::default();
+    fixture.model.score(&text.tokens()[..8], Precision::Exact, Some(&mut recorded), None).unwrap();
+    let measured = &report.rows[0].measurements;
+    assert_eq!(measured.len(), 3 * 32, "the embeddings and two layers");
+    for measurement in measured {
+        let (behind, column) =
+            measurement.name.strip_prefix("behind-").unwrap().split_once(".column-").unwrap();
+        let (behind, column): (usize, usize) = (behind.parse().unwrap(), column.parse().unwrap());
+        let key = behind.checked_sub(1).map_or((0, Probe::LayerInput), |layer| (layer, Probe::LayerOutput));
+        let values = recorded.values[&key].iter().skip(column).step_by(32);
+        let mean = values.map(|value| f64::from(*value)).sum::<f64>() / 8.0;
+        assert!(
+            (measurement.value - mean).abs() <= 1e-6 * mean.abs().max(1e-3),
+            "{measurement:?}, recorded {mean}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What is taken out of a model for one pass: single units, to see what it loses without them.
 
+use std::collections::BTreeMap;
+
 use crate::error::ModelError;
 use crate::spec::{LayerSpec, ModelSpec};
 
@@ -17,6 +19,8 @@ pub(crate) struct LayerAblation {
     heads: Vec<usize>,
     channels: Vec<usize>,
     experts: Vec<usize>,
+    /// By expert that loses some.
+    expert_channels: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Ablation {
@@ -75,10 +79,33 @@ impl Ablation {
         Ok(())
     }
 
+    /// Takes out a channel of an expert.
+    ///
+    /// # Errors
+    /// When there is no such layer, expert or channel.
+    pub fn remove_expert_channel(
+        &mut self,
+        spec: &ModelSpec,
+        layer: usize,
+        expert: usize,
+        channel: usize,
+    ) -> Result<(), ModelError> {
+        let (of, ablation) = self.of(spec, layer)?;
+        let experts = of.experts.map_or(0, |experts| experts.count);
+        if expert >= experts {
+            return Err(ModelError::argument("expert", expert, format!("less than {experts}")));
+        }
+        let channels = ablation.expert_channels.entry(expert).or_default();
+        insert(channels, "channel of an expert", channel, of.ffn_size)
+    }
+
     /// Whether nothing but whole layers is taken out.
     pub(crate) fn is_of_layers_only(&self) -> bool {
         let others = |layer: &LayerAblation| {
-            layer.heads.is_empty() && layer.channels.is_empty() && layer.experts.is_empty()
+            layer.heads.is_empty()
+                && layer.channels.is_empty()
+                && layer.experts.is_empty()
+                && layer.expert_channels.is_empty()
         };
         self.layers.iter().all(others)
     }
@@ -109,6 +136,13 @@ impl LayerAblation {
     /// Zeros in place of the channels' activations, `[tokens, channels]`.
     pub(crate) fn silence_channels(&self, activations: &mut [f32], channels: usize) {
         silence(activations, channels, 1, &self.channels);
+    }
+
+    /// Zeros in place of an expert's activations, `[tokens, channels]`.
+    pub(crate) fn silence_expert_channels(&self, activations: &mut [f32], expert: usize, channels: usize) {
+        if let Some(units) = self.expert_channels.get(&expert) {
+            silence(activations, channels, 1, units);
+        }
     }
 
     /// Router logits that no other expert's are below, `[tokens, experts]`.

@@ -44,6 +44,17 @@ impl Pass<'_> {
         self.add_biases(&routing, experts, |expert| &expert.gate, gate);
         self.add_biases(&routing, experts, |expert| &expert.up, up);
         self.activate(gate, up);
+        if probes.wants(index, Probe::ExpertActivationSum) {
+            let sums = activation_sums(&routing, experts.len(), gate, layer.spec.ffn_size);
+            probes.record(index, Probe::ExpertActivationSum, experts.len(), layer.spec.ffn_size, &sums);
+        }
+        if let Some(ablation) = self.layer_ablation(index) {
+            for group in &routing.groups {
+                let rows = group.rows.start * layer.spec.ffn_size..group.rows.end * layer.spec.ffn_size;
+                let own = gate.get_mut(rows).unwrap_or_default();
+                ablation.silence_expert_channels(own, group.expert, layer.spec.ffn_size);
+            }
+        }
 
         let input = cpu.activations(gate, layer.spec.ffn_size, self.precision)?;
         let mut products = Vec::with_capacity(routing.groups.len());
@@ -138,6 +149,19 @@ impl Pass<'_> {
             output = rest;
         }
     }
+}
+
+/// `[experts, channels]`: the sum of each expert's rows.
+fn activation_sums(routing: &Routing, experts: usize, rows: &[f32], channels: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; experts * channels];
+    for group in &routing.groups {
+        let own = sums.get_mut(group.expert * channels..(group.expert + 1) * channels).unwrap_or_default();
+        let rows = rows.get(group.rows.start * channels..group.rows.end * channels).unwrap_or_default();
+        for row in rows.chunks_exact(channels.max(1)) {
+            own.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    sums
 }
 
 /// The rows of `normed` in the order of the groups, in the first part of `buffer`.

@@ -21,7 +21,7 @@ pub(crate) use attention_statistics::AttentionStatistics;
 pub use batch::{ForwardBatch, LogitRows};
 pub use routing::{ExpertRows, Routing};
 pub use score::LogitSink;
-pub use steps::LayerSteps;
+pub use steps::{LayerSteps, MixtureStep};
 
 use crate::cuda::KeyValueCache;
 use crate::error::ModelError;

@@ -126,6 +126,19 @@ impl<'a> LayerSteps<'a> {
         Ok(seen.values)
     }
 
+    /// Adds the mixture of `layer` to `hidden` as [`LayerSteps::feed_forward`] does; returns what its experts saw.
+    ///
+    /// # Errors
+    /// A layer that does not exist, or hidden states of another shape.
+    pub fn mixture(&mut self, layer: usize, hidden: &mut [f32]) -> Result<MixtureStep, ModelError> {
+        self.check(layer, hidden)?;
+        let mut seen = MixtureStep::default();
+        let Some(of) = self.sequences.model.layers.get(layer) else { return Ok(seen) };
+        let pass = self.sequences.pass(&[]);
+        pass.feed_forward(layer, of, hidden, &mut self.scratch, &mut seen)?;
+        Ok(seen)
+    }
+
     fn check(&self, layer: usize, hidden: &[f32]) -> Result<(), ModelError> {
         let layers = self.sequences.model.layers.len();
         if layer >= layers {
@@ -136,6 +149,29 @@ impl<'a> LayerSteps<'a> {
             return Err(ModelError::argument("values of hidden states", hidden.len(), expected.to_string()));
         }
         Ok(())
+    }
+}
+
+/// What the experts of a layer saw of a sequence; nothing where the layer has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MixtureStep {
+    /// Each expert's gated activation summed over its tokens, channels that are taken out included: `[experts, ffn_size]`.
+    pub activation_sums: Vec<f32>,
+    /// The weight of each expert's output, 0 for the experts that a token does not pass through: `[tokens, experts]`.
+    pub weights: Vec<f32>,
+}
+
+impl ProbeSink for MixtureStep {
+    fn wants(&self, _layer: usize, probe: Probe) -> bool {
+        matches!(probe, Probe::ExpertActivationSum | Probe::RouterWeights)
+    }
+
+    fn record(&mut self, _layer: usize, probe: Probe, _tokens: usize, _width: usize, values: &[f32]) {
+        match probe {
+            Probe::ExpertActivationSum => self.activation_sums.extend_from_slice(values),
+            Probe::RouterWeights => self.weights.extend_from_slice(values),
+            _ => {}
+        }
     }
 }
 

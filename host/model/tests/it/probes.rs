@@ -24,7 +24,8 @@ impl ProbeSink for Recorder {
     }
 
     fn record(&mut self, layer: usize, probe: Probe, tokens: usize, width: usize, values: &[f32]) {
-        assert_eq!((layer, tokens, values.len()), (0, TOKENS, TOKENS * width));
+        let rows = if probe == Probe::ExpertActivationSum { tokens } else { TOKENS };
+        assert_eq!((layer, tokens, values.len()), (0, rows, rows * width));
         self.shown.insert(probe, (width, values.iter().map(|value| f64::from(*value)).collect()));
     }
 }
@@ -138,7 +139,9 @@ fn attention_statistics_follow_from_the_layers_input() {
 #[test]
 fn routing_and_the_layers_output_follow_from_the_heads_output() {
     let layer = Layer::new();
-    for position in [0, 7, TOKENS - 1] {
+    let mut sums =
+        vec![vec![0.0; layer.model.spec().layers[0].ffn_size]; layer.shown(Probe::RouterLogits)[0].len()];
+    for position in 0..TOKENS {
         let heads = layer.shown(Probe::HeadOutput)[position];
         let added = layer.linear("self_attn.o_proj", 0, heads);
         let mut hidden: Vec<f64> =
@@ -158,6 +161,7 @@ fn routing_and_the_layers_output_follow_from_the_heads_output() {
                 .map(|(gate, up)| (gate.min(7.0), up.clamp(-7.0, 7.0)))
                 .map(|(gate, up)| gate / (1.0 + (-1.702 * gate).exp()) * (up + 1.0))
                 .collect();
+            sums[expert].iter_mut().zip(&gated).for_each(|(sum, value)| *sum += value);
             let output = layer.linear("mlp.experts.down_proj", expert, &gated);
             weights[expert] = logits[expert].exp() / total;
             norms[expert] = output.iter().map(|value| value * value).sum::<f64>().sqrt();
@@ -167,6 +171,9 @@ fn routing_and_the_layers_output_follow_from_the_heads_output() {
         assert_near(layer.shown(Probe::RouterWeights)[position], &weights, "weights");
         assert_near(layer.shown(Probe::ExpertOutputNorm)[position], &norms, "norms");
         assert_near(layer.shown(Probe::LayerOutput)[position], &hidden, "output");
+    }
+    for (found, expected) in layer.shown(Probe::ExpertActivationSum).into_iter().zip(&sums) {
+        assert_near(found, expected, "sums of activations");
     }
 }
 
@@ -181,7 +188,13 @@ fn probes_that_nobody_asks_for_are_not_shown() {
         let mut found: Vec<Probe> = recorder.shown.into_keys().collect();
         found.sort();
         let has_it = |probe: &Probe| {
-            !matches!(probe, Probe::RouterLogits | Probe::RouterWeights | Probe::ExpertOutputNorm)
+            !matches!(
+                probe,
+                Probe::RouterLogits
+                    | Probe::RouterWeights
+                    | Probe::ExpertOutputNorm
+                    | Probe::ExpertActivationSum
+            )
         };
         let expected: Vec<Probe> =
             Probe::ALL.into_iter().filter(|probe| has_it(probe) && *probe != without).collect();

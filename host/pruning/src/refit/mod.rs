@@ -4,14 +4,17 @@
 //! columns that are left get the weights (and the bias, where the model has one) that reproduce the old output best on the
 //! calibration text; see [`Cpu::refit`](espalier_kernels::Cpu::refit) for the formula. Layers are fitted in order, each on
 //! what the already smaller and fitted layers before it give, so that later layers make up for what earlier ones lost.
-//! With the constant as one more input, the bias compensation of FLAP (An et al., arXiv 2312.11983) is part of the fit.
+//! With the constant as one more input, the bias compensation of FLAP (An et al., arXiv 2312.11983) is part of the fit; alone it
+//! is what `bias_only` asks for. A projection without a bias gets none, as no loader would read it: there the fitted weights
+//! take its place. What that means by architecture: the output projection of gpt-oss has a bias, and so has a Llama's where
+//! `attention_bias` is set; Qwen2 has biases on queries, keys and values alone, and no dense block has one here.
 //!
-//! Where experts go, their tokens pass through others. What that changes in the mean over all tokens can be added to the
-//! biases of the experts that stay: a token's weights over its experts add up to 1, so each token gets it once.
+//! Where channels of experts or whole experts go, the biases of the experts that stay make up for them; see [`mixture`].
 //!
 //! Memory holds the hidden states of the calibration text, the activations of one projection and its covariance. Removed
 //! layers leave nothing to fit; the layers after them are fitted to what is left.
 
+mod mixture;
 mod projection;
 
 use std::collections::BTreeMap;
@@ -35,12 +38,15 @@ pub struct RefitRequest {
     /// Whether the biases of the experts that stay make up for the mean of what goes. Off unless asked for: on the built-in
     /// model hidden states get nearer and the perplexity does not (`bench/reports/experts.md`).
     pub expert_mean: bool,
+    /// Whether weights stay as they are and only biases change, by the mean of what goes, as FLAP has it. Projections without
+    /// a bias are then left alone.
+    pub bias_only: bool,
 }
 
 impl Default for RefitRequest {
     /// A hundredth, as the damping of GPTQ and SparseGPT.
     fn default() -> Self {
-        Self { ridge: 0.01, expert_mean: false }
+        Self { ridge: 0.01, expert_mean: false, bias_only: false }
     }
 }
 
@@ -135,12 +141,10 @@ impl Fitting<'_> {
         self.fit(entry.layer, place, "self_attn.o_proj", &columns, &mut inputs)
     }
 
-    /// Fits the down projection, or the mean of a mixture that loses experts.
+    /// Fits the down projection of a dense block, or the biases of a mixture.
     fn feed_forward(&mut self, entry: &LayerPlan, place: usize) -> Result<(), PruningError> {
-        let experts = entry.experts.as_ref().filter(|experts| !experts.removed.is_empty());
-        if let (Some(experts), Some(whole)) = (experts, &mut self.whole) {
-            let shift = shift_of_mean(whole, &mut self.steps, &mut self.hidden, entry.layer)?;
-            return self.mean(entry.layer, place, &experts.kept(), &shift);
+        if entry.experts.is_some() {
+            return self.mixture(entry, place);
         }
         let mut inputs = each(&mut self.hidden, |hidden| self.steps.feed_forward(entry.layer, hidden))?;
         match &entry.ffn_channels {
@@ -163,51 +167,17 @@ impl Fitting<'_> {
             return Ok(());
         }
         let mut projection = Projection::read(self.checkpoint, layer, part)?;
-        projection.fit(self.steps.cpu(), kept, inputs, &mut self.hidden, self.request.ridge)?;
+        let cpu = self.steps.cpu();
+        if self.request.bias_only {
+            let bias = projection.compensating_bias(cpu, kept, inputs, &mut self.hidden);
+            let name = format!("model.layers.{place}.{part}.bias");
+            self.tensors.extend(bias.map(|bias| (name, bias)));
+            return Ok(());
+        }
+        projection.fit(cpu, kept, inputs, &mut self.hidden, self.request.ridge)?;
         projection.store(place, part, &mut self.tensors);
         Ok(())
     }
-
-    /// Adds `shift`, what the mean over all tokens misses, to the biases of the experts `kept`.
-    fn mean(
-        &mut self,
-        layer: usize,
-        place: usize,
-        kept: &[usize],
-        shift: &[f32],
-    ) -> Result<(), PruningError> {
-        let name = |layer: usize| format!("model.layers.{layer}.mlp.experts.down_proj.bias");
-        if let Ok(biases) = self.checkpoint.tensor(&name(layer)) {
-            self.tensors.insert(name(place), shifted(&biases.to_f32()?, kept, shift));
-            let cpu = self.steps.cpu();
-            self.hidden.iter_mut().for_each(|hidden| cpu.add_bias(hidden, shift));
-        }
-        Ok(())
-    }
-}
-
-/// Adds the feed-forward part without the experts that go to `hidden`; returns what the whole one gives more, in the mean over
-/// all tokens: `[hidden_size]`.
-fn shift_of_mean(
-    whole: &mut LayerSteps<'_>,
-    steps: &mut LayerSteps<'_>,
-    hidden: &mut [Vec<f32>],
-    layer: usize,
-) -> Result<Vec<f32>, ModelError> {
-    let width = whole.hidden_size();
-    let (mut sums, mut rows) = (vec![0.0_f64; width], 0_usize);
-    for hidden in hidden {
-        let mut expected = hidden.clone();
-        whole.feed_forward(layer, &mut expected)?;
-        steps.feed_forward(layer, hidden)?;
-        for (expected, found) in expected.chunks_exact(width).zip(hidden.chunks_exact(width)) {
-            for ((sum, expected), found) in sums.iter_mut().zip(expected).zip(found) {
-                *sum += f64::from(*expected) - f64::from(*found);
-            }
-            rows += 1;
-        }
-    }
-    Ok(sums.into_iter().map(|sum| (sum / rows.max(1) as f64) as f32).collect())
 }
 
 /// One half of a layer on every window.
@@ -216,11 +186,4 @@ fn each(
     mut step: impl FnMut(&mut [f32]) -> Result<Vec<f32>, ModelError>,
 ) -> Result<Vec<Vec<f32>>, ModelError> {
     hidden.iter_mut().map(|hidden| step(hidden)).collect()
-}
-
-/// The rows `kept` of `biases`, each with `shift` added.
-fn shifted(biases: &[f32], kept: &[usize], shift: &[f32]) -> Vec<f32> {
-    let width = shift.len();
-    let row = |index: &usize| biases.get(index * width..(index + 1) * width).unwrap_or_default();
-    kept.iter().flat_map(|index| row(index).iter().zip(shift).map(|(bias, shift)| bias + shift)).collect()
 }

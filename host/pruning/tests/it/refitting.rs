@@ -111,6 +111,87 @@ fn a_mixture_without_experts_is_nearer_with_the_mean_of_what_went() {
 }
 
 #[test]
+fn experts_without_some_channels_get_the_mean_of_them_in_their_biases() {
+    let (cut, fitted) = distances(&gpt_oss::shape(), [(Unit::ExpertChannel, 64)]);
+    assert!(fitted < 0.97 * cut, "{fitted} with the biases, {cut} without");
+
+    let directory = Directory::new();
+    let original = synth(&gpt_oss::shape(), &directory.join("original"));
+    let (model, calibration) = opened(&original);
+    let plan = planned(&original, [(Unit::ExpertChannel, 64)]);
+    let how = RefitRequest::default();
+    let fitted = refit(&original, &model, &plan, &calibration, how, &mut Unwatched).unwrap();
+    assert_eq!(fitted.record.tensors, 4, "a tensor of biases in each layer");
+    surgery_with(&plan, &original, Some(&fitted), &directory.join("fitted"), &mut Unwatched).unwrap();
+    let cut = Checkpoint::open(&directory.join("fitted")).unwrap();
+
+    // The first layer of the whole model, expert by expert.
+    let nothing = NoUnits::new(model.spec());
+    let mut steps = LayerSteps::new(&model, &nothing, 64).unwrap();
+    let (mut sums, mut counts) = (vec![0.0_f64; 8 * 128], [0.0_f64; 8]);
+    for window in &calibration.windows {
+        let mut hidden = steps.embed(window).unwrap();
+        steps.attention(0, &mut hidden).unwrap();
+        let seen = steps.mixture(0, &mut hidden).unwrap();
+        sums.iter_mut().zip(seen.activation_sums).for_each(|(sum, value)| *sum += f64::from(value));
+        for row in seen.weights.chunks(8) {
+            counts
+                .iter_mut()
+                .zip(row)
+                .for_each(|(count, weight)| *count += f64::from(u8::from(*weight > 0.0)));
+        }
+    }
+    let values = |checkpoint: &Checkpoint, name: &str| {
+        checkpoint.tensor(&format!("model.layers.0.mlp.experts.down_proj.{name}")).unwrap().to_f32().unwrap()
+    };
+    let (weights, before, after) =
+        (values(&original, "weight"), values(&original, "bias"), values(&cut, "bias"));
+    for of in &plan.layers[0].expert_channels {
+        let expert = of.expert;
+        assert!(counts[expert] > 0.0);
+        for output in 0..64 {
+            let row = &weights[(expert * 64 + output) * 128..][..128];
+            let mean = |channel: usize| sums[expert * 128 + channel] / counts[expert];
+            let missed: f64 = of.channels.removed.iter().map(|&gone| f64::from(row[gone]) * mean(gone)).sum();
+            let (found, expected) =
+                (after[expert * 64 + output], f64::from(before[expert * 64 + output]) + missed);
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-4 * expected.abs().max(1.0),
+                "{found}, expected {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn biases_alone_make_up_for_heads_where_the_projection_has_one() {
+    let count = |shape: &SynthShape, heads: usize| {
+        let directory = Directory::new();
+        let original = synth(shape, &directory.join("original"));
+        let (model, calibration) = opened(&original);
+        let plan = planned(&original, [(Unit::Head, heads)]);
+        let how = RefitRequest { bias_only: true, ..RefitRequest::default() };
+        let fitted = refit(&original, &model, &plan, &calibration, how, &mut Unwatched).unwrap();
+        surgery(&plan, &original, &directory.join("cut"), &mut Unwatched).unwrap();
+        surgery_with(&plan, &original, Some(&fitted), &directory.join("fitted"), &mut Unwatched).unwrap();
+        let whole = hidden(&model, &calibration.windows);
+        let [cut, with_biases] = ["cut", "fitted"].map(|name| {
+            let checkpoint = Checkpoint::open(&directory.join(name)).unwrap();
+            let model = Model::load(&checkpoint, Cpu::new(2).unwrap()).unwrap();
+            distance(&hidden(&model, &calibration.windows), &whole)
+        });
+        (fitted.record.tensors, cut, with_biases)
+    };
+    let (tensors, cut, with_biases) = count(&gpt_oss::shape(), 4);
+    assert_eq!(tensors, 4);
+    assert!(with_biases < cut, "{with_biases} with the biases, {cut} without");
+    let (tensors, cut, with_biases) = count(&llama_shape(), 6);
+    assert_eq!((tensors, cut), (0, with_biases), "a Llama has no such bias");
+    let biased = llama_shape().with("attention_bias", true);
+    assert_eq!(count(&biased, 6).0, 3);
+}
+
+#[test]
 fn what_was_fitted_is_on_record_and_repeatable() {
     let directory = Directory::new();
     let original = synth(&llama_shape(), &directory.join("original"));

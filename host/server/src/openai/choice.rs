@@ -118,7 +118,7 @@ impl ChoiceReader {
                     deltas.push(self.ending(FinishReason::Stop, None));
                 }
             }
-            Event::Finished { reason, usage } => {
+            Event::Finished { reason, usage, .. } => {
                 let events = self.parser.finish();
                 let ended = !self.take_events(events, &mut deltas);
                 let rest = self.stop.flush();
@@ -259,6 +259,7 @@ impl ChoiceReader {
 
 #[cfg(test)]
 mod tests {
+    use espalier_engine::RequestTimes;
     use espalier_model::chat::harmony::HarmonyFormat;
     use espalier_model::chat::{ChatFormat, ChatPrompt, Conversation, FunctionTool, TaggedParser, Turn};
     use espalier_model::{Tokenizer, TokenizerFiles};
@@ -300,7 +301,8 @@ mod tests {
             }
         }
         let usage = Usage { prompt_tokens: 7, cached_tokens: 0, completion_tokens: ids.len() };
-        deltas.extend(reader.take(Event::Finished { reason, usage }).unwrap());
+        deltas
+            .extend(reader.take(Event::Finished { reason, usage, times: RequestTimes::default() }).unwrap());
         deltas
     }
 
@@ -407,8 +409,9 @@ mod tests {
         let text = Event::Text { text: "hi".into(), token_ids: vec![1, 2], logprobs: Vec::new() };
         assert_eq!(reader.take(text).unwrap(), [Delta::content("hi".into())]);
         let usage = Usage { prompt_tokens: 2, cached_tokens: 1, completion_tokens: 3 };
-        let Delta::Finished(ending) =
-            reader.take(Event::Finished { reason: FinishReason::Stop, usage }).unwrap()[0]
+        let Delta::Finished(ending) = reader
+            .take(Event::Finished { reason: FinishReason::Stop, usage, times: RequestTimes::default() })
+            .unwrap()[0]
         else {
             panic!("an end");
         };

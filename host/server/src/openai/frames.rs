@@ -144,7 +144,7 @@ impl Stream for Frames {
 
 #[cfg(test)]
 mod tests {
-    use espalier_engine::{FinishReason, GenerationId, Usage};
+    use espalier_engine::{FinishReason, GenerationId, RequestTimes, Usage};
     use espalier_model::chat::AnswerParser;
     use espalier_model::chat::harmony::{HarmonyParser, HarmonyTokens};
     use espalier_model::{Tokenizer, TokenizerFiles};
@@ -172,7 +172,7 @@ mod tests {
 
     fn finished() -> Event {
         let usage = Usage { prompt_tokens: 2, cached_tokens: 0, completion_tokens: 1 };
-        Event::Finished { reason: FinishReason::Stop, usage }
+        Event::Finished { reason: FinishReason::Stop, usage, times: RequestTimes::default() }
     }
 
     #[tokio::test]

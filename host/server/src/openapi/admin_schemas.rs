@@ -107,6 +107,7 @@ pub(super) fn schemas() -> Value {
                     "properties": {
                         "ridge": {"type": "number", "exclusiveMinimum": 0, "default": 0.01},
                         "expert_mean": {"type": "boolean", "default": false},
+                        "bias_only": {"type": "boolean", "default": false},
                     },
                     "additionalProperties": false,
                 },

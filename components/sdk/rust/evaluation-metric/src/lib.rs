@@ -5,6 +5,7 @@
 //! interfaces' documentation is that of the WIT in `wit/`.
 
 mod answers;
+mod continuations;
 #[path = "../../../identity.rs"]
 mod identity;
 mod measurement;
@@ -23,6 +24,7 @@ mod bindings {
 }
 
 pub use answers::{AnsweredSample, answered_samples};
+pub use bindings::espalier::kernels::tensor::Tensor;
 pub use bindings::espalier::kernels::types::Error;
 pub use bindings::espalier::kernels::{baseline, inference, model, report, samples, telemetry, text};
 pub use bindings::espalier::policy::types::Identity;
@@ -30,6 +32,7 @@ pub use bindings::export;
 #[doc(hidden)]
 pub use bindings::exports;
 pub use bindings::exports::espalier::policy::metric::{Guest, Measurement};
+pub use continuations::begin_continuations;
 
 /// Makes a component of a function `fn() -> Result<Vec<Measurement>, String>`.
 #[macro_export]

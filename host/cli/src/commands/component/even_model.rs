@@ -1,16 +1,17 @@
 //! A model without weights, for metrics that are tried without one.
 //!
 //! Its tokens are the text's bytes, and each of 256 is as probable as any other, whatever is before it: perplexity is 256.
-//! What it writes is nothing; a sample needs a candidate.
+//! Its hidden states are zeros. What it writes is nothing; a sample needs a candidate.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use espalier_components::{
-    Generator, InputError, LayerFacts, MetricInputs, ModelFacts, Sample, Sampling, StreamStep, TextScorer,
-    TokenStream,
+    GenerationTiming, Generator, InputError, LayerFacts, MetricInputs, ModelFacts, Sample, Sampling,
+    StreamStep, TextScorer, TokenStream,
 };
+use espalier_kernels::Tensor;
 
 /// How many tokens it knows, and the longest window and context.
 const VOCABULARY: u16 = 256;
@@ -78,6 +79,10 @@ impl TextScorer for EvenModel {
     fn log_probabilities(&self, window: &[u32], score_from: usize) -> Result<Vec<f32>, InputError> {
         Ok(vec![-f32::from(VOCABULARY).ln(); window.len().saturating_sub(score_from)])
     }
+
+    fn hidden_states(&self, window: &[u32], _: usize) -> Result<Tensor, InputError> {
+        Ok(Tensor::new(vec![window.len(), 1], vec![0.0; window.len()])?)
+    }
 }
 
 impl Generator for EvenModel {
@@ -96,6 +101,10 @@ impl Generator for EvenModel {
     fn answer(&self, index: usize) -> Result<String, InputError> {
         Err(format!("sample {index} has no candidate, expected one: there is no model that answers").into())
     }
+
+    fn answer_timing(&self, _: usize) -> Result<Option<GenerationTiming>, InputError> {
+        Ok(None)
+    }
 }
 
 /// A continuation that has ended.
@@ -104,5 +113,9 @@ struct Silence;
 impl TokenStream for Silence {
     fn next(&mut self) -> Result<StreamStep, InputError> {
         Ok(StreamStep::Stopped)
+    }
+
+    fn timing(&self) -> Option<GenerationTiming> {
+        None
     }
 }

@@ -16,6 +16,14 @@ The policies that are built with the host. Each has its formula and source at th
 The lowest scores go first. Probes are what the host records while calibration text runs through the model; a policy
 without probes is asked at once, and one that asks for losses has the model run without some of its units.
 
+A policy gives scores and nothing else; what makes up for a cut is the host's. `--refit` fits the projections behind what goes
+anew, a bias included. The bias compensation of FLAP alone is `--policy flap --refit --bias-only`: the output projections of
+gpt-oss and of a Llama with `attention_bias` have a bias for it, and so have gpt-oss's experts; the other projections of Llama
+and Qwen2 have none, and their fitted weights take its place.
+
+`bench/reports/policies.md` compares the policies on a real model at equal budgets. The first two layers and the last are
+far more fragile than the others there; `--protect ffn-channel=0:1:29` keeps them.
+
 | policy | what it scores by | units | probes |
 | --- | --- | --- | --- |
 ";

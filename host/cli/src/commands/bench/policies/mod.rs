@@ -1,13 +1,15 @@
 //! Scoring policies side by side: what the model loses at the same budget, and how well the scores agree with what it loses
 //! without single units.
 //!
-//! Nothing is written: the units that a policy's plan removes are taken out of the forward pass. The loss is measured on text
-//! that the policies did not see. Agreement is Spearman's rank correlation inside a layer, over units that are evenly
-//! spread, averaged over layers; for whole layers it is over the layers.
+//! Nothing is written: the units with the lowest scores are taken out of the forward pass, in layers that are protected
+//! none, whatever the policy. The loss is measured on text that the policies did not see. Agreement is Spearman's rank
+//! correlation inside a layer, over units that are evenly spread, averaged over layers; for whole layers it is over the
+//! layers. Protection does not touch it.
 
+mod lowest;
 mod spearman;
+mod table;
 
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,14 +17,15 @@ use anyhow::{Context as _, Result, ensure};
 use espalier_components::{AblatedUnit, Ablation, ScoringPolicy};
 use espalier_model::{Checkpoint, Model};
 use espalier_pruning::{
-    Calibration, CalibrationRequest, Constraints, Layout, ModelAblation, Phase, Plan, PlanRequest, Scores,
-    StorageType, Target, Unit, plan, score_units, unit_count,
+    Calibration, CalibrationRequest, ModelAblation, Phase, Protected, Scores, Unit, score_units, unit_count,
 };
 use serde::Serialize;
 
+use self::lowest::lowest;
 use self::spearman::spearman;
 use crate::component_file;
 use crate::device::ModelArgs;
+use crate::protected_layers::protected_layers;
 
 /// Options of `bench policies`.
 #[derive(clap::Args)]
@@ -35,9 +38,14 @@ pub(crate) struct Args {
     /// The kind of unit that goes.
     #[arg(long)]
     unit: Unit,
-    /// The share of the units of each layer that goes; of whole layers the share of them all.
-    #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
-    remove: f64,
+    /// The shares that go, of the units of each layer, or of all layers where whole ones go: a table for each. Several
+    /// allowed: `0.1,0.25`.
+    #[arg(long, value_delimiter = ',', default_value = "0.25", value_name = "SHARES")]
+    remove: Vec<f64>,
+    /// Units that no policy may take, as in `prune`: `ffn-channel=0:1:29` keeps layers 0, 1 and 29 as they are. The other
+    /// layers lose their share all the same.
+    #[arg(long, value_delimiter = ',', value_name = "KIND=LAYERS", value_parser = protected_layers)]
+    protect: Vec<Protected>,
     /// Calibration texts [default: a built-in one].
     #[arg(long, value_name = "FILE")]
     calibration: Vec<PathBuf>,
@@ -70,6 +78,15 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What was found at one budget.
+#[derive(Serialize)]
+struct Budget {
+    /// The share that goes.
+    removed: f64,
+    /// The policies, the best first.
+    policies: Vec<Row>,
+}
+
 /// What was found of one policy.
 #[derive(Serialize)]
 struct Row {
@@ -93,13 +110,20 @@ struct Bench<'a> {
 
 /// Runs `bench policies`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    ensure!(
-        args.remove > 0.0 && args.remove < 1.0,
-        "--remove is {}, expected a share in (0, 1)",
-        args.remove
-    );
+    for remove in &args.remove {
+        ensure!(*remove > 0.0 && *remove < 1.0, "--remove is {remove}, expected a share in (0, 1)");
+    }
     let (checkpoint, model) = args.model.load()?;
     let checkpoint = Arc::new(checkpoint);
+    for entry in &args.protect {
+        ensure!(
+            entry.unit == args.unit,
+            "--protect names {}, expected {}, the kind that goes",
+            entry.unit,
+            args.unit
+        );
+        entry.check(checkpoint.spec()).context("--protect")?;
+    }
     let tokenizer = checkpoint.tokenizer()?;
     let draw = |files: &[PathBuf], windows, seed| {
         let request = CalibrationRequest { windows, window_tokens: args.window_tokens, seed };
@@ -115,30 +139,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let whole = loss(&ablation, &[])?;
     let bench = Bench { args, checkpoint: Arc::clone(&checkpoint), model, ablation, whole };
     let singles = bench.single_units()?;
-    let mut rows = Vec::new();
+    let mut budgets: Vec<Budget> =
+        args.remove.iter().map(|&removed| Budget { removed, policies: Vec::new() }).collect();
     for name in &args.policies {
         let policy = component_file::scoring_policy(name)?;
-        let mut row = Row {
-            policy: policy.identity().to_string(),
-            losses: Vec::new(),
-            perplexity_growth: 0.0,
-            agreement: None,
-        };
         let mut agreements = Vec::new();
+        let mut losses = vec![Vec::new(); budgets.len()];
         for seed in args.seed..args.seed.saturating_add(args.seeds.max(1)) {
             let calibration = draw(&args.calibration, args.windows, seed)?;
             let scores = bench.scores(&policy, &calibration)?;
-            row.losses.push(loss(&bench.ablation, &bench.plan(&scores)?.removed_units())?);
             agreements.extend(agreement(&scores, args.unit, &singles));
+            for (budget, losses) in budgets.iter().zip(&mut losses) {
+                let gone =
+                    lowest(&scores, &bench.model.spec().layers, args.unit, budget.removed, &args.protect);
+                losses.push(loss(&bench.ablation, &gone)?);
+            }
         }
-        let mean = row.losses.iter().sum::<f64>() / row.losses.len() as f64;
-        row.perplexity_growth = (mean - whole).exp_m1();
-        row.agreement =
-            (!agreements.is_empty()).then(|| agreements.iter().sum::<f64>() / agreements.len() as f64);
-        rows.push(row);
+        let agreement = mean(&agreements);
+        for (budget, losses) in budgets.iter_mut().zip(losses) {
+            let perplexity_growth = (mean(&losses).unwrap_or(f64::NAN) - whole).exp_m1();
+            let policy = policy.identity().to_string();
+            budget.policies.push(Row { policy, losses, perplexity_growth, agreement });
+        }
     }
-    rows.sort_by(|a, b| a.perplexity_growth.total_cmp(&b.perplexity_growth));
-    print(args, &bench, &rows)
+    for budget in &mut budgets {
+        budget.policies.sort_by(|a, b| a.perplexity_growth.total_cmp(&b.perplexity_growth));
+    }
+    table::print(args, bench.whole, &budgets)
 }
 
 impl Bench<'_> {
@@ -146,30 +173,6 @@ impl Bench<'_> {
         let mut progress = |_: Phase, _: u64, _: u64| true;
         let units = [self.args.unit];
         Ok(score_units(&self.checkpoint, &self.model, policy, &units, calibration, &mut progress)?)
-    }
-
-    /// The plan at the budget.
-    fn plan(&self, scores: &Scores) -> Result<Plan> {
-        let (spec, unit) = (self.model.spec(), self.args.unit);
-        let count = match unit {
-            Unit::Layer => spec.layers.len(),
-            unit => spec.layers.first().map_or(0, |layer| unit_count(unit, layer)),
-        };
-        let kept = count - (count as f64 * self.args.remove).round() as usize;
-        let request = PlanRequest {
-            target: Target::counts([(unit, kept)]),
-            units: vec![unit],
-            constraints: Constraints {
-                layout: Layout::Espalier,
-                ffn_channel_multiple: 1,
-                lossless: false,
-                ..Constraints::default()
-            },
-            storage: StorageType::default().of(&self.checkpoint),
-            policies: Vec::new(),
-            calibration: None,
-        };
-        Ok(plan(scores, spec, &request)?)
     }
 
     /// What the model loses without single units, in groups whose scores may be compared.
@@ -202,8 +205,11 @@ fn agreement(scores: &Scores, unit: Unit, groups: &[Vec<(AblatedUnit, f64)>]) ->
         let losses: Vec<f64> = group.iter().map(|(_, loss)| *loss).collect();
         spearman(&scored, &losses)
     };
-    let found: Vec<f64> = groups.iter().filter_map(of_group).collect();
-    (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+    mean(&groups.iter().filter_map(of_group).collect::<Vec<f64>>())
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn loss(ablation: &ModelAblation, without: &[AblatedUnit]) -> Result<f64> {
@@ -214,31 +220,4 @@ fn loss(ablation: &ModelAblation, without: &[AblatedUnit]) -> Result<f64> {
 fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let wanted = wanted.min(count);
     (0..wanted).map(move |index| index * count / wanted.max(1))
-}
-
-fn print(args: &Args, bench: &Bench<'_>, rows: &[Row]) -> Result<()> {
-    let mut out = stdout().lock();
-    if args.json {
-        let found = serde_json::json!({
-            "bench": "policies", "unit": args.unit, "removed": args.remove, "loss": bench.whole, "policies": rows,
-        });
-        writeln!(out, "{found}")?;
-        return Ok(());
-    }
-    let (share, unit, whole) = (args.remove * 100.0, args.unit, bench.whole.exp());
-    writeln!(out, "{share:.0} % of the units \"{unit}\" gone; perplexity before {whole:.3}\n")?;
-    writeln!(
-        out,
-        "| policy | perplexity | more | by seed | Spearman |\n| --- | ---: | ---: | ---: | ---: |"
-    )?;
-    for row in rows {
-        let perplexity = whole * (1.0 + row.perplexity_growth);
-        let agreement = row.agreement.map_or_else(|| "-".to_owned(), |found| format!("{found:.2}"));
-        let more = row.perplexity_growth * 100.0;
-        let percent = |loss: &f64| format!("{:+.1}", (loss - bench.whole).exp_m1() * 100.0);
-        let by_seed: Vec<String> = row.losses.iter().map(percent).collect();
-        let by_seed = by_seed.join(" ");
-        writeln!(out, "| {} | {perplexity:.3} | {more:+.1} % | {by_seed} | {agreement} |", row.policy)?;
-    }
-    Ok(())
 }
