@@ -50,10 +50,12 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     assert!(state.exists() && !killed.join("model").exists());
     let said = train(&configuration, &killed);
     assert!(said.contains("resumed after step"), "{said}");
-    for file in ["model/model.safetensors", "model/config.json", "adapter/adapter_model.safetensors"] {
+    for file in
+        ["model/model.safetensors", "model/config.json", "adapter/adapter_model.safetensors", "training.json"]
+    {
         assert!(fs::read(whole.join(file)).unwrap() == fs::read(killed.join(file)).unwrap(), "{file}");
     }
-    assert_eq!(fs::read_dir(&killed).unwrap().count(), 2, "the model and the adapter");
+    assert_eq!(fs::read_dir(&killed).unwrap().count(), 3, "the model, the adapter and the figures");
     let inspected = program::run(&["inspect", "--model", killed.join("model").to_str().unwrap()]);
     assert!(inspected.status.success());
 }
